@@ -1,0 +1,28 @@
+//! The nouns every other module speaks: plain data, no effects, no decisions.
+//!
+//! A [`Request`] is what somebody asked for, [`HostFacts`] what this machine can do, an
+//! [`Origin`] the profile line an answer comes from, a [`Denial`] the one shape in which every
+//! layer says no, an [`Outcome`] what became of a run. Nothing here may read a file, the clock,
+//! the environment or the kernel.
+
+mod arg;
+mod denial;
+mod digest;
+mod host;
+mod level;
+mod origin;
+mod outcome;
+mod quantity;
+mod request;
+
+pub use arg::{Arg, NulByte};
+pub use denial::{Denial, Layer};
+pub use digest::Digest;
+pub use host::{
+    Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
+};
+pub use level::{Level, UnknownLevel};
+pub use origin::Origin;
+pub use outcome::{Outcome, Status, Usage};
+pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
+pub use request::{Ids, Request, Streams};

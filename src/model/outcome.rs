@@ -1,0 +1,89 @@
+//! What became of a run, and the exit code that says so.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Denial, Ids, Level};
+
+/// The whole result of one `rung run`, as `--report` and `--json` give it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub ids: Ids,
+    pub level: Level,
+    pub status: Status,
+    /// Everything that was refused, first seen first; empty for a clean run.
+    pub denials: Vec<Denial>,
+    /// What the host could not enforce and the profile accepted.
+    pub gaps: Vec<String>,
+    pub usage: Usage,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Status {
+    /// The command ran and ended by itself.
+    Exited { code: u8 },
+    /// The command ran and died by a signal that rung did not send.
+    Signaled { signal: i32 },
+    /// Rung stopped the command because a limit was reached.
+    Limited { limit: String },
+    /// The policy said no; nothing ran.
+    Refused,
+    /// An approval is needed and has been asked for; nothing ran.
+    Waiting,
+    /// There is no such program; nothing ran.
+    NotFound,
+    /// Rung could not build what the plan requires; nothing ran.
+    Failed { reason: String },
+}
+
+/// What the run used, as far as it was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub wall_ms: u64,
+    pub user_ms: u64,
+    pub system_ms: u64,
+    /// Largest resident set of one process, in KiB.
+    pub peak_rss_kib: u64,
+}
+
+impl Status {
+    /// The documented exit code of `rung run`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exited { code } => *code,
+            // Signals are 1 to 64, so this fits.
+            Self::Signaled { signal } => {
+                128_u8.saturating_add(u8::try_from(*signal).unwrap_or(127))
+            }
+            Self::Limited { .. } => 124,
+            Self::Failed { .. } => 125,
+            Self::Refused => 126,
+            Self::NotFound => 127,
+            Self::Waiting => 75,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ending_has_its_documented_exit_code() {
+        let failed = Status::Failed { reason: String::new() };
+        let limited = Status::Limited { limit: "wall".to_owned() };
+        let codes = [
+            (Status::Exited { code: 3 }, 3),
+            (Status::Signaled { signal: 9 }, 137),
+            (limited, 124),
+            (failed, 125),
+            (Status::Refused, 126),
+            (Status::NotFound, 127),
+            (Status::Waiting, 75),
+        ];
+        for (status, code) in codes {
+            assert_eq!(status.exit_code(), code, "{status:?}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What somebody asks rung to run, before anything has been decided.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Arg, Level, ProgramFact};
+
+/// One command to decide about, complete: the decision needs nothing else of the outside world.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Request {
+    // INVARIANT: never empty; the front refuses an empty command line.
+    pub argv: Vec<Arg>,
+    /// What `argv[0]` names on this host.
+    pub program: ProgramFact,
+    pub level: Level,
+    /// Absolute, canonical, below or equal to `workspace`.
+    pub cwd: PathBuf,
+    /// The tree the command works on. Absolute, canonical.
+    pub workspace: PathBuf,
+    /// The home directory of the user who runs rung. Absolute.
+    pub home: PathBuf,
+    /// The caller's environment; what passes is the profile's decision.
+    pub environment: BTreeMap<String, Arg>,
+    pub ids: Ids,
+    pub streams: Streams,
+}
+
+/// Who asked, and what the run is called in every record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// Unique per run: 26 characters, sortable by time.
+    pub run: String,
+    pub agent: Option<String>,
+    pub task: Option<String>,
+    pub session: Option<String>,
+    /// W3C trace context as the caller claims it.
+    pub traceparent: Option<String>,
+}
+
+/// How the command's standard streams are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Streams {
+    /// The caller's own descriptors, untouched.
+    Inherit,
+    /// A terminal of ours; what the command prints is filtered before it reaches the caller's.
+    Terminal,
+    /// A terminal of ours, its output passed on unfiltered because the caller asked for it.
+    RawTerminal,
+}

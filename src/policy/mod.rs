@@ -1,0 +1,71 @@
+//! Policy: may this command run? Pure functions over plain data.
+//!
+//! [`decide`] is the only way to get a [`Permit`], and a permit is the only way to a plan.
+//! Precedence is `never > deny > confirm > allow`; no match is a denial; the strictest matching
+//! rule wins, and neither order nor specificity matters.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::model::{Denial, Origin};
+use crate::profile::Power;
+
+/// "Decided: yes." Only [`decide`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Permit {
+    // INVARIANT: made by `decide` from a rule that allows the request, and only there.
+    rule: String,
+    power: Power,
+    origin: Origin,
+    force_environment: BTreeMap<String, String>,
+}
+
+impl Permit {
+    /// The id of the rule that allowed the command.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    pub fn power(&self) -> Power {
+        self.power
+    }
+
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What the program's pack sets, over anything the caller or the profile says.
+    pub fn force_environment(&self) -> &BTreeMap<String, String> {
+        &self.force_environment
+    }
+}
+
+/// The answer to one request.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Verdict {
+    Allow(Permit),
+    /// A person has to answer first.
+    Ask(Question),
+    Deny(Refusal),
+}
+
+/// What has to be approved before the command may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Question {
+    pub denial: Denial,
+    pub rule: String,
+    pub power: Power,
+}
+
+/// Why the command may not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    pub denial: Denial,
+    /// There is no such program, which is not a matter of policy.
+    pub not_found: bool,
+    /// No approval and no grant can lift it.
+    pub never: bool,
+}

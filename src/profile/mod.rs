@@ -1,0 +1,254 @@
+//! The profile: what a security person writes about one level, read strictly and completely.
+//!
+//! A profile is one TOML file per level. Loading turns files into a [`Profile`]: `extends` is
+//! followed, packs are merged, every entry knows the [`Origin`] it came from, unknown keys are
+//! errors, and all errors of all files are reported at once. After loading nothing is looked up
+//! or defaulted: an absent list is an empty list and allows nothing.
+//!
+//! Pure: sources arrive as text with a name. Who may override whom is decided here too
+//! (lower layers only tighten), reading the files is not.
+
+mod rule;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use rule::{
+    Argument, Class, Decision, Example, OptionSpec, Power, Program, Rule, Style, ValueType, When,
+};
+
+use crate::model::{Bytes, Count, Digest, Level, Origin, Span};
+
+/// One level's profile, resolved: nothing inherited is left out, nothing is defaulted later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    pub name: String,
+    pub level: Level,
+    pub summary: String,
+    /// Who answers for it; required from level 4.
+    pub owner: Option<String>,
+    /// Over the text of every file it was made from, so that a changed comment is a new profile.
+    pub digest: Digest,
+    /// The files it was made from, lowest level first.
+    pub sources: Vec<String>,
+    pub on_gap: OnGap,
+    pub filesystem: Filesystem,
+    pub exec: Exec,
+    pub environment: Environment,
+    pub network: Network,
+    pub syscalls: Syscalls,
+    pub limits: Limits,
+    pub output: Output,
+    pub audit: Audit,
+}
+
+/// The profiles in force, and how high a run may climb.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ladder {
+    /// The highest level that may be used at all; 3 unless configuration outside the workspace
+    /// says otherwise.
+    pub ceiling: Level,
+    /// Only the levels that somebody needs; a run loads one.
+    pub profiles: BTreeMap<Level, Profile>,
+}
+
+/// What to do when this host cannot enforce something the plan names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnGap {
+    Refuse,
+    /// Run, and name the gap in every record.
+    Allow,
+}
+
+/// What of the file system is in the view, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filesystem {
+    pub workspace: Workspace,
+    /// Read-only trees and files. A path that does not exist is skipped and shown by `explain`.
+    pub read: Vec<Grant>,
+    /// Writable places beyond the workspace.
+    pub write: Vec<Grant>,
+    /// Masked although a grant above contains them.
+    pub hidden: Vec<Entry>,
+    /// Inside the workspace, relative to it: readable, never writable. A directory means all of it.
+    pub protected: Vec<Entry>,
+    /// Directories of the toolchains the level names, read-only, without their credential files.
+    pub toolchains: Vec<Toolchain>,
+    pub tmp: Tmp,
+}
+
+/// How the workspace itself is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    pub mode: WorkspaceMode,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkspaceMode {
+    ReadOnly,
+    /// Writes land in the real tree; protected names stay as they are.
+    Direct,
+    /// Only inside a session.
+    Session,
+}
+
+/// A path with what it opens. `~` stands for the home of the user who runs rung.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub path: String,
+    /// Programs below it may be started.
+    pub programs: bool,
+    pub origin: Origin,
+}
+
+/// A name in a list, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub name: String,
+    pub origin: Origin,
+}
+
+/// What a pack knows about one toolchain's places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolchain {
+    pub name: String,
+    /// Read-only trees; `~` as in [`Grant`].
+    pub directories: Vec<String>,
+    /// Directories put in front of the command's `PATH`, each below one of `directories`.
+    pub search_path: Vec<String>,
+    /// Credential files below `directories`, masked.
+    pub credentials: Vec<String>,
+    /// Variables it needs, e.g. `CARGO_NET_OFFLINE`.
+    pub environment: BTreeMap<String, String>,
+    pub origin: Origin,
+}
+
+/// The private `/tmp`, `/dev/shm` and home directory of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmp {
+    pub size: Bytes,
+    pub files: Count,
+    pub run_programs: bool,
+    pub origin: Origin,
+}
+
+/// Which programs may be started, and with which arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Programs that lie in the workspace may run; their power is the sandbox's, nothing more.
+    pub workspace_programs: Option<Origin>,
+    /// What packs know of each program, by name.
+    pub programs: BTreeMap<String, Program>,
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Names that pass from the caller.
+    pub pass: Vec<Entry>,
+    /// Values that rung sets.
+    pub set: BTreeMap<String, Setting>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    pub value: String,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The sandbox's own `lo`, shared with nobody.
+    pub loopback: Option<Origin>,
+    /// Where the gateway may connect to. Empty: nothing.
+    pub destinations: Vec<Destination>,
+    pub upload_max: Option<Limit<Bytes>>,
+    pub download_max: Option<Limit<Bytes>>,
+    pub connections_max: Option<Limit<Count>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// An exact host name, or `*.` and a domain.
+    pub host: String,
+    pub ports: Vec<u16>,
+    /// Empty: the stream is not looked into.
+    pub methods: Vec<String>,
+    /// Bytes per second.
+    pub rate: Option<Bytes>,
+    pub upload: Option<Bytes>,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syscalls {
+    pub table: Table,
+    pub origin: Origin,
+}
+
+/// Which column of the system call table the filter is built from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Table {
+    /// No network families but `AF_UNIX`.
+    Strict,
+    Standard,
+    /// Tracing one's own children is allowed too.
+    Debug,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub wall: Limit<Span>,
+    /// Between asking the command to end and killing it.
+    pub grace: Limit<Span>,
+    pub processes: Limit<Count>,
+    pub open_files: Limit<Count>,
+    /// Of all processes of the run together.
+    pub memory: Limit<Bytes>,
+    /// Of one file.
+    pub file: Limit<Bytes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit<T> {
+    pub max: T,
+    pub origin: Origin,
+}
+
+/// What happens with what the command prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Absent: the command writes to the caller's own descriptors, and rung sees nothing.
+    pub max: Option<Limit<Bytes>>,
+    pub when_full: WhenFull,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// Pass on the first and the last half of the limit and say how much is missing between.
+    KeepHeadAndTail,
+    /// Stop reading, so that the writer blocks, and end the run as a limit.
+    Stop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    pub durable: Durable,
+    pub record_output: bool,
+}
+
+/// When the decision record must be on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durable {
+    /// Synchronised while the command runs, before its result is reported.
+    Overlapped,
+    /// Synchronised before the command starts.
+    BeforeExec,
+}
