@@ -248,3 +248,35 @@ pub struct Absent {
     pub path: PathBuf,
     pub because: Origin,
 }
+
+/// Proof that the decision about a plan is in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Number of the decision record in its chain.
+    pub sequence: u64,
+    /// Fingerprint of that record.
+    pub fingerprint: Digest,
+}
+
+/// A plan whose decision record has been written: the only thing `launch` carries out.
+#[derive(Debug)]
+pub struct RecordedPlan {
+    plan: SandboxPlan,
+    receipt: Receipt,
+}
+
+impl RecordedPlan {
+    /// Binds a plan to its decision record. Called by the engine alone, with what the ledger
+    /// returned for exactly this plan's digest.
+    pub(crate) fn new(plan: SandboxPlan, receipt: Receipt) -> Self {
+        Self { plan, receipt }
+    }
+
+    pub fn plan(&self) -> &SandboxPlan {
+        &self.plan
+    }
+
+    pub fn receipt(&self) -> Receipt {
+        self.receipt
+    }
+}

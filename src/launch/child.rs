@@ -1,0 +1,217 @@
+//! What happens between the fork and the program: the whole list, in order.
+//!
+//! Two processes run this code. The first becomes init, pid 1 of the sandbox: it builds the
+//! namespaces' contents while it holds the capabilities of the outer user namespace. The second is
+//! forked from it, gives up everything, and becomes the command. Only `sys` is called, nothing is
+//! decided, nothing is built: the supervisor put everything into the [`Kit`]. The first step that
+//! fails is reported and ends the sandbox, so a command that starts stands behind every wall.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::init;
+use super::kit::Kit;
+use super::report::{Failure, Message, Step};
+use super::view;
+use crate::sys::process::{self, NEW_MOUNT, NEW_USER};
+use crate::sys::{capability, descriptor, landlock, network, pty, seccomp};
+
+/// Exit status of a process that could not do its part; the message says why.
+const BROKEN: i32 = 125;
+
+/// The life of init.
+pub(super) fn main(kit: &Kit) -> ! {
+    match sandbox(kit) {
+        Ok(payload) => init::run(kit, payload),
+        Err(failure) => give_up(kit, failure),
+    }
+}
+
+/// The life of the command's process until the program starts.
+fn payload(start: &Start<'_>) -> ! {
+    let failure = match become_command(start) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    };
+    give_up(start.kit, failure)
+}
+
+fn give_up(kit: &Kit, failure: Failure) -> ! {
+    // If the pipe is gone as well nobody is left to tell; the exit status still says failure.
+    _ = Message::Failed(failure).send(kit.status.as_fd());
+    process::exit_now(BROKEN)
+}
+
+/// What the payload takes from init beyond the kit.
+struct Start<'a> {
+    kit: &'a Kit,
+    /// Our end of the pseudo terminal, where there is one.
+    terminal: Option<OwnedFd>,
+}
+
+/// Names the step that failed.
+pub(super) fn at(step: Step) -> impl Fn(Errno) -> Failure {
+    move |errno| Failure { step, index: 0, errno }
+}
+
+/// Names the step and the element of its list that failed.
+pub(super) fn at_index(step: Step, index: usize) -> impl Fn(Errno) -> Failure {
+    move |errno| Failure { step, index: u32::try_from(index).unwrap_or(u32::MAX), errno }
+}
+
+/// Builds the sandbox around this process and forks the command's process into it.
+fn sandbox(kit: &Kit) -> Result<i32, Failure> {
+    for number in &kit.foreign {
+        descriptor::close_between(*number, *number).map_err(at(Step::CloseInherited))?;
+    }
+    map_ids(kit).map_err(at(Step::IdMaps))?;
+    // Modes below are meant as written; the command gets its own mask back.
+    process::file_mask(0);
+    let proc = view::build(&kit.view)?;
+    if kit.loopback {
+        network::loopback_up().map_err(at(Step::Loopback))?;
+    }
+    process::set_host_name(c"rung").map_err(at(Step::HostName))?;
+    forbid_namespaces(proc.as_fd()).map_err(at(Step::NamespaceLimits))?;
+    // Mounts inherited from a more privileged mount namespace are locked: nobody below can unmount
+    // them or make them writable again (mount_namespaces(7)).
+    process::unshare(NEW_USER | NEW_MOUNT).map_err(at(Step::SecondUserNamespace))?;
+    map_inner_ids(kit, proc.as_fd()).map_err(at(Step::SecondUserNamespace))?;
+    drop(proc);
+    // Out of the supervisor's process group and session, which signals could reach.
+    process::new_session().map_err(at(Step::Session))?;
+    process::new_session_keyring().map_err(at(Step::Session))?;
+    let terminal = open_terminal(kit).map_err(at(Step::Terminal))?;
+    wait_for_go(kit).map_err(at(Step::WaitForGo))?;
+    add_inner_rules(kit)?;
+    // Before the fork, so that there is no moment in which the command could attach to init.
+    process::dumpable(false).map_err(at(Step::InitConfinement))?;
+    process::set_signal_mask(!0).map_err(at(Step::InitConfinement))?;
+    let start = Start { kit, terminal };
+    #[expect(unsafe_code, reason = "the second of the two forks")]
+    // SAFETY: `payload` calls only `sys`, and this process, itself just forked, has one thread.
+    let child = unsafe { process::fork(0, None, &start, payload) };
+    Ok(child.map_err(at(Step::PayloadFork))?.pid)
+}
+
+fn map_ids(kit: &Kit) -> Result<(), Errno> {
+    // A group map by an unprivileged user needs it (user_namespaces(7)), and without it a process
+    // could drop a group that a file's mode denies.
+    descriptor::put(descriptor::HERE, c"/proc/self/setgroups", b"deny")?;
+    descriptor::put(descriptor::HERE, c"/proc/self/uid_map", &kit.uid_map)?;
+    descriptor::put(descriptor::HERE, c"/proc/self/gid_map", &kit.gid_map)
+}
+
+/// Through the sandbox's own, still writable `/proc`; `setgroups` stays denied by inheritance.
+fn map_inner_ids(kit: &Kit, proc: BorrowedFd<'_>) -> Result<(), Errno> {
+    descriptor::put(proc.as_raw_fd(), c"1/uid_map", &kit.inner_uid_map)?;
+    descriptor::put(proc.as_raw_fd(), c"1/gid_map", &kit.inner_gid_map)
+}
+
+/// One more user and mount namespace, which this process takes itself, and no other of any kind:
+/// the kernel then refuses to make any (ENOSPC), whatever a filter overlooks.
+fn forbid_namespaces(proc: BorrowedFd<'_>) -> Result<(), Errno> {
+    let directory = descriptor::open_at(
+        proc.as_raw_fd(),
+        c"sys/user",
+        libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,
+        0,
+    )?;
+    let number = directory.as_raw_fd();
+    descriptor::put(number, c"max_user_namespaces", b"1")?;
+    // The third is the detached `/proc` in our hand, which counts as one until it is closed. Without
+    // a user namespace to own it, nobody inside could use what is then left.
+    descriptor::put(number, c"max_mnt_namespaces", b"3")?;
+    for name in [
+        c"max_net_namespaces",
+        c"max_pid_namespaces",
+        c"max_ipc_namespaces",
+        c"max_uts_namespaces",
+        c"max_cgroup_namespaces",
+    ] {
+        descriptor::put(number, name, b"0")?;
+    }
+    Ok(())
+}
+
+/// Opens a new pair of the sandbox's own `devpts`: the master goes to the supervisor.
+fn open_terminal(kit: &Kit) -> Result<Option<OwnedFd>, Errno> {
+    let Some(terminal) = &kit.terminal else { return Ok(None) };
+    let flags = libc::O_RDWR | libc::O_NOCTTY;
+    let master = descriptor::open_at(descriptor::HERE, c"/dev/pts/ptmx", flags, 0)?;
+    let slave = pty::open_peer(master.as_fd())?;
+    pty::send_descriptor(terminal.channel.as_fd(), master.as_fd())?;
+    Ok(Some(slave))
+}
+
+/// The supervisor's word that the rules on host objects are in the ruleset.
+fn wait_for_go(kit: &Kit) -> Result<(), Errno> {
+    let mut go = [0];
+    match descriptor::read(kit.control.as_fd(), &mut go)? {
+        0 => Err(Errno::EOWNERDEAD),
+        _ => Ok(()),
+    }
+}
+
+fn add_inner_rules(kit: &Kit) -> Result<(), Failure> {
+    let Some(ruleset) = &kit.ruleset else { return Ok(()) };
+    for (index, (path, rights)) in kit.inner_rules.iter().enumerate() {
+        let fail = at_index(Step::FileRules, index);
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let place = descriptor::open_at(descriptor::HERE, path, flags, 0).map_err(&fail)?;
+        landlock::allow_beneath(ruleset.as_fd(), place.as_fd(), *rights).map_err(&fail)?;
+    }
+    Ok(())
+}
+
+/// Gives everything up and becomes the program. The order matters: securebits need a capability,
+/// Landlock and seccomp need `no_new_privs`, and the filter comes last because it refuses some of
+/// the calls before it.
+fn become_command(start: &Start<'_>) -> Result<std::convert::Infallible, Failure> {
+    let kit = start.kit;
+    process::new_session().map_err(at(Step::Session))?;
+    connect_streams(start).map_err(at(Step::Streams))?;
+    for (index, (resource, value)) in kit.limits.iter().enumerate() {
+        process::limit(*resource, *value).map_err(at_index(Step::ResourceLimits, index))?;
+    }
+    drop_privileges(kit.last_capability).map_err(at(Step::Capabilities))?;
+    process::no_new_privs().map_err(at(Step::NoNewPrivs))?;
+    process::file_mask(kit.file_mask);
+    descriptor::enter_path(&kit.cwd).map_err(at(Step::WorkingDirectory))?;
+    if let Some(ruleset) = &kit.ruleset {
+        landlock::restrict_self(ruleset.as_fd()).map_err(at(Step::Landlock))?;
+    }
+    process::reset_signals().map_err(at(Step::Signals))?;
+    descriptor::close_at_exec(3).map_err(at(Step::Descriptors))?;
+    seccomp::load(&kit.filter).map_err(at(Step::Seccomp))?;
+    Err(Failure { step: Step::Exec, index: 0, errno: kit.image.exec() })
+}
+
+fn connect_streams(start: &Start<'_>) -> Result<(), Errno> {
+    if let Some(slave) = &start.terminal {
+        descriptor::control_terminal(slave.as_fd())?;
+        for number in 0..3 {
+            descriptor::put_at(slave.as_fd(), number)?;
+        }
+    }
+    for (number, stream) in (0..).zip(&start.kit.streams) {
+        if let Some(stream) = stream {
+            descriptor::put_at(stream.as_fd(), number)?;
+        }
+    }
+    Ok(())
+}
+
+/// No capability in any set, and none to be had again, not even by becoming uid 0.
+pub(super) fn drop_privileges(last_capability: u8) -> Result<(), Errno> {
+    /// NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each with its lock, and KEEP_CAPS locked off
+    /// (linux/securebits.h).
+    const BITS: u32 = 0b1110_1111;
+    for number in 0..=last_capability {
+        process::drop_bounding(number)?;
+    }
+    process::clear_ambient()?;
+    process::securebits(BITS)?;
+    capability::drop_all()
+}

@@ -1,0 +1,132 @@
+//! Pid 1 of the sandbox: reaps, passes signals on, and ends everything when it is time.
+//!
+//! It holds nothing and can do nothing: no capabilities, an empty Landlock domain, a filter of a
+//! dozen calls, not dumpable, so the command can neither attach to it nor gain by it. It ends with
+//! its supervisor, because the control pipe closes whatever way the supervisor dies; and when it
+//! ends, the kernel kills what is left in the namespace.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+
+use super::child::{at, drop_privileges};
+use super::kit::Kit;
+use super::report::{Ended, Failure, Message, Step};
+use crate::sys::{descriptor, landlock, process, seccomp};
+
+/// Exit status where init itself could not go on.
+const BROKEN: i32 = 125;
+
+/// How many signals of the supervisor are taken at a time.
+const SIGNALS_MAX: usize = 16;
+
+/// The life of init once the command's process exists.
+pub(super) fn run(kit: &Kit, payload: i32) -> ! {
+    let children = match confine(kit) {
+        Ok(children) => children,
+        Err(failure) => {
+            // The command's process dies with this one, the first of its namespace.
+            _ = Message::Failed(failure).send(kit.status.as_fd());
+            process::exit_now(BROKEN)
+        }
+    };
+    let status = supervise(kit, payload, children.as_fd());
+    finish(kit, status)
+}
+
+fn confine(kit: &Kit) -> Result<std::os::fd::OwnedFd, Failure> {
+    let fail = at(Step::InitConfinement);
+    process::set_name(c"rung-init").map_err(&fail)?;
+    let children = process::signal_fd(process::mask_of(libc::SIGCHLD)).map_err(&fail)?;
+    // The command has its own copies of the streams.
+    descriptor::close_between(0, 2).map_err(&fail)?;
+    drop_privileges(kit.last_capability).map_err(&fail)?;
+    process::no_new_privs().map_err(&fail)?;
+    if let Some(ruleset) = &kit.init_ruleset {
+        landlock::restrict_self(ruleset.as_fd()).map_err(&fail)?;
+    }
+    seccomp::load(&kit.init_filter).map_err(&fail)?;
+    Ok(children)
+}
+
+/// Until the command's process has ended, or nobody wants it any more. Returns its status.
+fn supervise(kit: &Kit, payload: i32, children: std::os::fd::BorrowedFd<'_>) -> i32 {
+    let entry = |number| libc::pollfd { fd: number, events: libc::POLLIN, revents: 0 };
+    let mut entries = [entry(children.as_raw_fd()), entry(kit.control.as_raw_fd())];
+    loop {
+        if let Some(status) = reap(kit, payload) {
+            return status;
+        }
+        match process::poll(&mut entries, None) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => process::exit_now(BROKEN),
+        }
+        let [child, control] = &entries;
+        if child.revents != 0 {
+            let mut info = [0; 128];
+            // What it says is found out by waiting; it only has to be taken out of the queue.
+            _ = descriptor::read(children, &mut info);
+        }
+        if control.revents != 0 {
+            pass_on(kit, payload);
+        }
+    }
+}
+
+/// Collects every child that has ended. A child that only stopped because it made this process its
+/// tracer (`PTRACE_TRACEME`) is sent on its way: it has not ended.
+fn reap(kit: &Kit, payload: i32) -> Option<i32> {
+    loop {
+        match process::wait_any(false) {
+            Ok(Some((pid, status))) if libc::WIFSTOPPED(status) => {
+                // It may be gone by now, which the next turn sees.
+                _ = process::continue_tracee(pid, libc::WSTOPSIG(status));
+            }
+            Ok(Some((pid, status))) if pid == payload => return Some(status),
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            // No child at all although the command's was never seen to end.
+            Err(_) => {
+                _ = Message::Failed(Failure {
+                    step: Step::InitConfinement,
+                    index: 1,
+                    errno: Errno::ECHILD,
+                })
+                .send(kit.status.as_fd());
+                process::exit_now(BROKEN)
+            }
+        }
+    }
+}
+
+/// Gives the supervisor's signals to the command's process group; ends when the supervisor has.
+fn pass_on(kit: &Kit, payload: i32) {
+    let mut signals = [0; SIGNALS_MAX];
+    match descriptor::read(kit.control.as_fd(), &mut signals) {
+        Ok(0) | Err(_) => process::exit_now(BROKEN),
+        Ok(count) => {
+            for signal in signals.iter().take(count) {
+                // The group may have ended in this moment.
+                _ = process::kill(-payload, i32::from(*signal));
+            }
+        }
+    }
+}
+
+/// Ends everything that is left, then says so, then goes.
+fn finish(kit: &Kit, status: i32) -> ! {
+    // Fails only when nobody is left.
+    _ = process::kill(-1, libc::SIGKILL);
+    loop {
+        match process::wait_any(true) {
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    let (user_ms, system_ms, peak_rss_kib) = process::children_usage();
+    let ended = Ended { status, user_ms, system_ms, peak_rss_kib };
+    if Message::Ended(ended).send(kit.status.as_fd()).is_err() {
+        process::exit_now(BROKEN)
+    }
+    process::exit_now(0)
+}

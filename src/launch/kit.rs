@@ -1,0 +1,314 @@
+//! Lowers a plan to what the child needs: C strings, masks and numbers, all built before the fork.
+//!
+//! Nothing is decided here. Where the plan names a path, the kit has the same path relative to the
+//! new root; where the plan names a limit, the kit has the number the kernel takes.
+
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::LaunchError;
+use crate::model::{PathKind, Streams};
+use crate::plan::{Access, FsRights, SandboxPlan, ViewEntry, What};
+use crate::sys::mount::{NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
+use crate::sys::process::{self, Image};
+use crate::sys::seccomp::Instruction;
+
+/// Everything the child does, in order, with nothing left to compute.
+#[derive(Debug)]
+pub(super) struct Kit {
+    /// Descriptors of the supervisor that this process must not keep.
+    pub(super) foreign: Vec<RawFd>,
+    /// The supervisor's words: bytes are signals, the end means that it died.
+    pub(super) control: OwnedFd,
+    /// Messages to the supervisor.
+    pub(super) status: OwnedFd,
+    pub(super) uid_map: Vec<u8>,
+    pub(super) gid_map: Vec<u8>,
+    /// The same ids again, for the second user namespace.
+    pub(super) inner_uid_map: Vec<u8>,
+    pub(super) inner_gid_map: Vec<u8>,
+    pub(super) view: Vec<Operation>,
+    pub(super) loopback: bool,
+    pub(super) terminal: Option<TerminalKit>,
+    pub(super) ruleset: Option<OwnedFd>,
+    /// Rules on what exists only inside: (path, rights).
+    pub(super) inner_rules: Vec<(CString, u64)>,
+    /// A ruleset without rules, for init.
+    pub(super) init_ruleset: Option<OwnedFd>,
+    pub(super) init_filter: Vec<Instruction>,
+    pub(super) last_capability: u8,
+    /// (resource, value), soft and hard alike.
+    pub(super) limits: Vec<(u32, u64)>,
+    pub(super) cwd: CString,
+    pub(super) file_mask: u32,
+    pub(super) streams: [Option<OwnedFd>; 3],
+    pub(super) filter: Vec<Instruction>,
+    pub(super) image: Image,
+}
+
+/// A pseudo terminal from the sandbox's own `devpts`.
+#[derive(Debug)]
+pub(super) struct TerminalKit {
+    /// Carries the master to the supervisor.
+    pub(super) channel: OwnedFd,
+}
+
+/// One step of building the view. Paths are relative to the new root.
+#[derive(Debug)]
+pub(super) enum Operation {
+    Directory {
+        path: CString,
+    },
+    Link {
+        path: CString,
+        target: CString,
+    },
+    Bind(Bind),
+    Private {
+        path: CString,
+        options: Vec<(&'static CStr, CString)>,
+        attributes: u64,
+    },
+    Proc {
+        path: CString,
+        masked: Vec<(CString, bool)>,
+    },
+    Devices {
+        path: CString,
+        shm: Vec<(&'static CStr, CString)>,
+    },
+    Masked {
+        path: CString,
+        directory: bool,
+    },
+    /// A mount of the object on itself.
+    Again {
+        path: CString,
+        device: u64,
+        inode: u64,
+        read_only: bool,
+    },
+}
+
+/// A host object in the view.
+#[derive(Debug)]
+pub(super) struct Bind {
+    /// Absolute, in the host's tree.
+    pub(super) source: CString,
+    pub(super) path: CString,
+    pub(super) directory: bool,
+    /// The mount point is made first; otherwise it exists in what lies below.
+    pub(super) make: bool,
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) attributes: u64,
+}
+
+pub(super) fn c_string(bytes: &[u8]) -> Result<CString, LaunchError> {
+    CString::new(bytes).map_err(|_| LaunchError::NulByte)
+}
+
+/// `/usr/bin` as `usr/bin`; the root itself as `.`.
+pub(super) fn relative(path: &Path) -> Result<CString, LaunchError> {
+    let inside = path.strip_prefix("/").map_err(|_| LaunchError::NotAbsolute(path.to_owned()))?;
+    let bytes = inside.as_os_str().as_bytes();
+    c_string(if bytes.is_empty() { b"." } else { bytes })
+}
+
+/// The view's entries as operations, with the directories that their mount points need.
+pub(super) fn view(plan: &SandboxPlan) -> Result<Vec<Operation>, LaunchError> {
+    let mut operations = Vec::new();
+    let mut made = BTreeSet::new();
+    for entry in &plan.view {
+        let inside = !is_ours(&entry.path, &plan.view);
+        if !inside {
+            for parent in missing_parents(&entry.path, &made) {
+                operations.push(Operation::Directory { path: relative(&parent)? });
+                made.insert(parent);
+            }
+        }
+        operations.push(operation(entry, !inside)?);
+        made.insert(entry.path.clone());
+    }
+    Ok(operations)
+}
+
+/// Whether the parent of `path` is a file system of this run's own, so that a mount point can be
+/// made there: it is, unless the closest entry above is one of the host's objects.
+fn is_ours(path: &Path, view: &[ViewEntry]) -> bool {
+    let above = path.ancestors().skip(1).find_map(|ancestor| {
+        view.iter().rev().find(|entry| entry.path == ancestor).map(|entry| &entry.what)
+    });
+    match above {
+        None => true,
+        Some(what) => match what {
+            What::Directory | What::Private { .. } | What::Devices { .. } => true,
+            What::Bind { .. }
+            | What::SymbolicLink { .. }
+            | What::Proc { .. }
+            | What::Masked { .. }
+            | What::Pinned { .. }
+            | What::Protected { .. } => false,
+        },
+    }
+}
+
+fn missing_parents(path: &Path, made: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    let mut missing: Vec<PathBuf> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|it| *it != Path::new("/") && !made.contains(*it))
+        .map(Path::to_owned)
+        .collect();
+    missing.reverse();
+    missing
+}
+
+fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
+    let path = relative(&entry.path)?;
+    Ok(match &entry.what {
+        What::Directory => Operation::Directory { path },
+        What::SymbolicLink { target } => {
+            Operation::Link { path, target: c_string(target.as_os_str().as_bytes())? }
+        }
+        What::Bind { source, kind, device, inode, access, programs } => Operation::Bind(Bind {
+            source: c_string(source.as_os_str().as_bytes())?,
+            path,
+            directory: *kind == PathKind::Directory,
+            make,
+            device: *device,
+            inode: *inode,
+            attributes: attributes(*access, *programs),
+        }),
+        What::Private { size, files, access, programs } => Operation::Private {
+            path,
+            options: tmpfs(size.0, files.0, private_mode(&entry.path))?,
+            attributes: attributes(*access, *programs),
+        },
+        What::Proc { masked } => Operation::Proc {
+            path,
+            masked: masked
+                .iter()
+                .map(|it| Ok((c_string(it.name.as_bytes())?, it.kind == PathKind::Directory)))
+                .collect::<Result<_, LaunchError>>()?,
+        },
+        What::Devices { shm, files } => {
+            Operation::Devices { path, shm: tmpfs(shm.0, files.0, c"1777")? }
+        }
+        What::Masked { kind } => {
+            Operation::Masked { path, directory: *kind == PathKind::Directory }
+        }
+        What::Pinned { device, inode } => {
+            Operation::Again { path, device: *device, inode: *inode, read_only: false }
+        }
+        What::Protected { device, inode, .. } => {
+            Operation::Again { path, device: *device, inode: *inode, read_only: true }
+        }
+    })
+}
+
+/// `/tmp` looks as programs expect it; everything else private is the user's alone.
+fn private_mode(path: &Path) -> &'static CStr {
+    if path == Path::new("/tmp") { c"1777" } else { c"0700" }
+}
+
+fn attributes(access: Access, programs: bool) -> u64 {
+    let read_only = match access {
+        Access::Read => READ_ONLY,
+        Access::Write => 0,
+    };
+    NO_SETID | NO_DEVICES | read_only | if programs { 0 } else { NO_PROGRAMS }
+}
+
+/// Options of a tmpfs: each has a size and a number of files, or it would take half the memory.
+fn tmpfs(
+    size: u64,
+    files: u64,
+    mode: &'static CStr,
+) -> Result<Vec<(&'static CStr, CString)>, LaunchError> {
+    Ok(vec![
+        (c"mode", mode.to_owned()),
+        (c"size", c_string(size.to_string().as_bytes())?),
+        (c"nr_inodes", c_string(files.to_string().as_bytes())?),
+    ])
+}
+
+/// Splits the rules: those on host objects, which the supervisor adds while the child is busy, and
+/// those on what exists only inside.
+pub(super) fn rules(
+    plan: &SandboxPlan,
+) -> Result<(Vec<HostRule>, Vec<(CString, u64)>), LaunchError> {
+    let mut host = Vec::new();
+    let mut inner = Vec::new();
+    for (path, rule) in &plan.landlock.rules {
+        let bound = plan.view.iter().rev().find(|entry| &entry.path == path);
+        match bound.map(|entry| &entry.what) {
+            Some(What::Bind { source, device, inode, .. }) => host.push(HostRule {
+                source: source.clone(),
+                device: *device,
+                inode: *inode,
+                rights: rule.rights,
+            }),
+            _ => inner.push((c_string(path.as_os_str().as_bytes())?, rule.rights.0)),
+        }
+    }
+    Ok((host, inner))
+}
+
+/// Rights on a host object, which is the same object wherever it is mounted.
+#[derive(Debug)]
+pub(super) struct HostRule {
+    pub(super) source: PathBuf,
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) rights: FsRights,
+}
+
+/// Resource limits of the command, as `prlimit(2)` takes them.
+pub(super) fn limits(plan: &SandboxPlan) -> Vec<(u32, u64)> {
+    /// Locked memory, message queues and pending signals: enough for ordinary tools.
+    const MEMLOCK_BYTES: u64 = 64 << 10;
+    const MSGQUEUE_BYTES: u64 = 800 << 10;
+    const SIGNALS_PENDING: u64 = 4096;
+    vec![
+        (process::LIMIT_NPROC, plan.limits.processes.max.0),
+        (process::LIMIT_NOFILE, plan.limits.open_files.max.0),
+        (process::LIMIT_FSIZE, plan.limits.file.max.0),
+        (process::LIMIT_MEMLOCK, MEMLOCK_BYTES),
+        (process::LIMIT_MSGQUEUE, MSGQUEUE_BYTES),
+        (process::LIMIT_SIGPENDING, SIGNALS_PENDING),
+        (process::LIMIT_RTPRIO, 0),
+        (process::LIMIT_NICE, 0),
+        // 1 and not 0: a core pattern that is a pipe ignores 0 (fs/coredump.c), and 1 is below the
+        // smallest core that is written to a file.
+        (process::LIMIT_CORE, 1),
+    ]
+}
+
+/// The program with its words and its complete environment.
+pub(super) fn image(plan: &SandboxPlan) -> Result<Image, LaunchError> {
+    let command = &plan.command;
+    let argv = command.argv.iter().map(|it| c_string(it.as_bytes())).collect::<Result<_, _>>()?;
+    let envp = command
+        .environment
+        .iter()
+        .map(|(name, variable)| {
+            let mut text = name.clone().into_bytes();
+            text.push(b'=');
+            text.extend_from_slice(variable.value.as_bytes());
+            c_string(&text)
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Image::new(c_string(command.program.as_os_str().as_bytes())?, argv, envp))
+}
+
+/// Whether the run gets a terminal of its own.
+pub(super) fn wants_terminal(plan: &SandboxPlan) -> bool {
+    match plan.streams {
+        Streams::Inherit => false,
+        Streams::Terminal | Streams::RawTerminal => true,
+    }
+}

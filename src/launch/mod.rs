@@ -1,0 +1,309 @@
+//! From a recorded plan to a process, and back to what became of it.
+//!
+//! [`run`] lowers the plan to a kit, clones once into new namespaces, and supervises with one
+//! `poll(2)` loop. Three processes take part: this one (the supervisor), init (pid 1 of the
+//! sandbox) and the command's own. Nothing is decided here: a plan that cannot be carried out to
+//! the letter ends in an error, and then nothing ran.
+
+mod child;
+mod confine;
+mod init;
+mod kit;
+mod memory;
+mod report;
+mod supervise;
+mod view;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use crate::model::{Denial, Status, Usage};
+use crate::plan::{RecordedPlan, SandboxPlan};
+use crate::sys::process::{
+    self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
+};
+use crate::sys::seccomp::Instruction;
+use crate::sys::{descriptor, process::Child};
+
+/// Why nothing ran.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("a word of the plan has a NUL byte, which no system call can carry")]
+    NulByte,
+    #[error("`{}` is not an absolute path", .0.display())]
+    NotAbsolute(PathBuf),
+    #[error("sandbox not established: the file rules could not be made: {0}")]
+    FileRules(String),
+    #[error("sandbox not established: init's filter could not be made: {0}")]
+    InitFilter(String),
+    #[error("sandbox not established: {doing} failed: {errno}")]
+    Step { doing: String, errno: Errno },
+    #[error("sandbox not established: creating the namespaces failed: {0}; `rung doctor` says why")]
+    Namespaces(Errno),
+    #[error("the sandbox's init ended before the command was started")]
+    InitLost,
+    #[error("the decision record could not be made durable: {0}")]
+    NotDurable(String),
+    #[error("supervising failed: {doing}: {errno}")]
+    Supervise { doing: &'static str, errno: Errno },
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: Status,
+    pub usage: Usage,
+    pub denials: Vec<Denial>,
+}
+
+/// What the caller gives beside the plan.
+pub struct Launch<'a> {
+    pub recorded: &'a RecordedPlan,
+    /// The compiled filter that the plan's digest names, as raw instructions.
+    pub filter: &'a [(u16, u8, u8, u32)],
+    /// Umask of the caller, which the command gets back.
+    pub file_mask: u32,
+    /// Called once while the child builds its sandbox: makes the decision record durable.
+    pub overlapped: &'a mut dyn FnMut() -> Result<(), String>,
+}
+
+impl std::fmt::Debug for Launch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Launch").field("recorded", &self.recorded).finish_non_exhaustive()
+    }
+}
+
+/// The supervisor's ends of what connects it with the sandbox.
+#[derive(Debug)]
+struct Wires {
+    /// Closing it, in whatever way, ends the sandbox.
+    control: OwnedFd,
+    status: OwnedFd,
+}
+
+/// Carries out the plan and waits until nothing of it is left.
+pub fn run(launch: &mut Launch<'_>) -> Result<Ended, LaunchError> {
+    let signals = supervise::block_signals()?;
+    let result = run_blocked(launch, &signals);
+    supervise::unblock_signals()?;
+    result
+}
+
+fn run_blocked(launch: &mut Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchError> {
+    let plan = launch.recorded.plan();
+    let (host_rules, inner_rules) = kit::rules(plan)?;
+    let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
+    let (kit, wires) = prepare(launch, ruleset.as_ref(), inner_rules)?;
+    let started = std::time::Instant::now();
+    let child = clone(&kit)?;
+    drop(kit);
+    // From here on the child works by itself; what follows happens meanwhile, and the command
+    // starts only after the word below.
+    let guard = KillOnDrop(&child);
+    if let Some(ruleset) = ruleset {
+        confine::add_host_rules(ruleset, &host_rules)?;
+    }
+    let go = descriptor::write_all(std::os::fd::AsFd::as_fd(&wires.control), b"g");
+    // A child that failed is gone already; its message says why.
+    if let Err(errno) = go
+        && errno != Errno::EPIPE
+    {
+        return Err(LaunchError::Supervise { doing: "starting the command", errno });
+    }
+    (launch.overlapped)().map_err(LaunchError::NotDurable)?;
+    let ended = supervise::until_the_end(plan, &child, &wires, signals, started);
+    drop(guard);
+    ended
+}
+
+/// Ends the sandbox on every way out of [`run_blocked`], also by an error.
+struct KillOnDrop<'a>(&'a Child);
+
+impl Drop for KillOnDrop<'_> {
+    fn drop(&mut self) {
+        // Both fail only when it has ended and been waited for, which is what is wanted.
+        _ = process::signal(std::os::fd::AsFd::as_fd(&self.0.pidfd), libc::SIGKILL);
+        _ = process::wait_for(self.0.pid);
+    }
+}
+
+fn clone(kit: &kit::Kit) -> Result<Child, LaunchError> {
+    let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
+    #[expect(unsafe_code, reason = "the first of the two forks")]
+    // SAFETY: `child::main` calls only `sys`; debug builds abort if it ever allocates. `run` is
+    // called by the one-thread stage only.
+    let child = unsafe { process::fork(flags, None, kit, child::main) };
+    child.map_err(LaunchError::Namespaces)
+}
+
+fn prepare(
+    launch: &Launch<'_>,
+    ruleset: Option<&landlock::RulesetCreated>,
+    inner_rules: Vec<(std::ffi::CString, u64)>,
+) -> Result<(kit::Kit, Wires), LaunchError> {
+    let plan = launch.recorded.plan();
+    let pipe = || {
+        descriptor::pipe().map_err(|errno| LaunchError::Supervise { doing: "making a pipe", errno })
+    };
+    let (control_read, control_write) = pipe()?;
+    let (status_read, status_write) = pipe()?;
+    let id = plan.identity;
+    let map = |inner: u32, outer: u32| format!("{inner} {outer} 1").into_bytes();
+    let init_ruleset = match ruleset {
+        Some(_) => Some(confine::descriptor_of(&confine::ruleset(&plan.landlock)?)?),
+        None => None,
+    };
+    let kit = kit::Kit {
+        foreign: vec![control_write.as_raw_fd(), status_read.as_raw_fd()],
+        control: control_read,
+        status: status_write,
+        uid_map: map(id.inner_uid, id.outer_uid),
+        gid_map: map(id.inner_gid, id.outer_gid),
+        inner_uid_map: map(id.inner_uid, id.inner_uid),
+        inner_gid_map: map(id.inner_gid, id.inner_gid),
+        view: kit::view(plan)?,
+        loopback: plan.network.loopback.is_some(),
+        terminal: None,
+        ruleset: ruleset.map(confine::descriptor_of).transpose()?,
+        inner_rules,
+        init_ruleset,
+        init_filter: confine::init_filter(plan.syscalls.arch)?,
+        last_capability: id.last_capability,
+        limits: kit::limits(plan),
+        cwd: kit::c_string(std::os::unix::ffi::OsStrExt::as_bytes(plan.command.cwd.as_os_str()))?,
+        file_mask: launch.file_mask,
+        streams: [None, None, None],
+        filter: launch
+            .filter
+            .iter()
+            .map(|(code, if_true, if_false, k)| Instruction {
+                code: *code,
+                if_true: *if_true,
+                if_false: *if_false,
+                k: *k,
+            })
+            .collect(),
+        image: kit::image(plan)?,
+    };
+    Ok((kit, Wires { control: control_write, status: status_read }))
+}
+
+/// The view entry that a failure's index means, for the message.
+fn view_entry(plan: &SandboxPlan, index: u32) -> Option<String> {
+    let operations = kit::view(plan).ok()?;
+    let operation = operations.get(usize::try_from(index).ok()?)?;
+    let (kit::Operation::Directory { path }
+    | kit::Operation::Link { path, .. }
+    | kit::Operation::Private { path, .. }
+    | kit::Operation::Proc { path, .. }
+    | kit::Operation::Devices { path, .. }
+    | kit::Operation::Masked { path, .. }
+    | kit::Operation::Again { path, .. }
+    | kit::Operation::Bind(kit::Bind { path, .. })) = operation;
+    Some(format!("/{}", path.to_string_lossy()))
+}
+
+#[cfg(test)]
+mod scratch {
+    use super::*;
+    use crate::model::*;
+    use crate::plan::*;
+    use crate::profile::{Durable, Table, WhenFull};
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt;
+
+    fn o() -> Origin {
+        Origin::built_in("test")
+    }
+    fn bind(path: &str, access: Access, programs: bool) -> ViewEntry {
+        let m = std::fs::metadata(path).unwrap();
+        let kind = if m.is_dir() { PathKind::Directory } else { PathKind::File };
+        ViewEntry {
+            path: path.into(),
+            what: What::Bind { source: path.into(), kind, device: m.dev(), inode: m.ino(), access, programs },
+            because: vec![o()],
+        }
+    }
+    fn e(path: &str, what: What) -> ViewEntry {
+        ViewEntry { path: path.into(), what, because: vec![o()] }
+    }
+
+    #[test]
+    fn scratch_launch() {
+        let ws = std::env::temp_dir().join("scratch-ws");
+        std::fs::create_dir_all(ws.join(".git/hooks")).unwrap();
+        let ws = ws.to_str().unwrap();
+        let gm = std::fs::metadata(format!("{ws}/.git")).unwrap();
+        let hm = std::fs::metadata(format!("{ws}/.git/hooks")).unwrap();
+        let private = What::Private { size: Bytes(1 << 20), files: Count(100), access: Access::Write, programs: true };
+        let view = vec![
+            e("/bin", What::SymbolicLink { target: "usr/bin".into() }),
+            e("/dev", What::Devices { shm: Bytes(1 << 20), files: Count(100) }),
+            bind("/etc", Access::Read, false),
+            e("/etc/shadow", What::Masked { kind: PathKind::File }),
+            e("/home/x", private.clone()),
+            e("/lib", What::SymbolicLink { target: "usr/lib".into() }),
+            e("/lib64", What::SymbolicLink { target: "usr/lib64".into() }),
+            e("/proc", What::Proc { masked: vec![MaskedName { name: "interrupts".into(), kind: PathKind::File }] }),
+            e("/run", What::Directory),
+            e("/tmp", private),
+            bind("/usr", Access::Read, true),
+            bind(ws, Access::Write, true),
+            e(&format!("{ws}/.git"), What::Pinned { device: gm.dev(), inode: gm.ino() }),
+            e(&format!("{ws}/.git/hooks"), What::Protected { kind: PathKind::Directory, device: hm.dev(), inode: hm.ino() }),
+        ];
+        let mut rules = BTreeMap::new();
+        for (p, r) in [
+            ("/usr", FsRights::of(Access::Read, true)),
+            ("/etc", FsRights::of(Access::Read, false)),
+            ("/proc", FsRights::of(Access::Read, false)),
+            ("/tmp", FsRights::of(Access::Write, true)),
+            ("/dev", FsRights::of(Access::Write, false)),
+            (ws, FsRights::of(Access::Write, true)),
+        ] {
+            rules.insert(p.into(), LandlockRule { rights: r, because: vec![] });
+        }
+        let uid = nix::unistd::getuid().as_raw();
+        let inner = if uid == 0 { 65534 } else { uid };
+        let lim = |v| Limited { max: Count(v), because: o() };
+        let script = std::env::var("SCRATCH").unwrap_or("id; ls -la / /tmp; mount; cat /proc/self/status | grep -E 'Cap|Sec|NoNew'; ps ax; cat /etc/shadow; echo x > .git/hooks/y; mv .git .g; touch ok; ls -la; cat /proc/sys/user/max_user_namespaces; ls -la /proc/self/fd /dev; unshare -Ur true; echo done".into());
+        let plan = SandboxPlan {
+            level: Level::TestExecution,
+            profile: "x".into(),
+            profile_digest: Digest::ZERO,
+            rule: "x".into(),
+            command: CommandPlan {
+                program: "/usr/bin/bash".into(),
+                argv: ["bash", "-c", &script].iter().map(|a| Arg::try_from(*a).unwrap()).collect(),
+                cwd: ws.into(),
+                environment: [("PATH".to_owned(), Variable { value: Arg::try_from("/usr/bin").unwrap(), because: o() })].into(),
+            },
+            identity: Identity { outer_uid: uid, outer_gid: nix::unistd::getgid().as_raw(), inner_uid: inner, inner_gid: inner, last_capability: 40 },
+            view,
+            watched: vec![],
+            landlock: LandlockPlan { abi: 7, handled: FsRights::handled_by(7), handled_net: 0, scoped: 3, rules },
+            syscalls: SyscallPlan { table: Table::Standard, arch: Arch::X86_64, filter: Digest::ZERO, because: o() },
+            network: NetworkPlan { loopback: Some(o()), destinations: vec![] },
+            limits: LimitPlan {
+                wall: Limited { max: Span(5000), because: o() },
+                grace: Limited { max: Span(500), because: o() },
+                processes: lim(100),
+                open_files: lim(100),
+                memory: Limited { max: Bytes(1 << 30), because: o() },
+                memory_by: MemoryBy::Polling,
+                file: Limited { max: Bytes(1 << 20), because: o() },
+            },
+            output: OutputPlan { max: None, when_full: WhenFull::Stop },
+            durable: Durable::Overlapped,
+            streams: Streams::Inherit,
+            gaps: vec![],
+            absent: vec![],
+        };
+        let recorded = RecordedPlan::new(plan, Receipt { sequence: 1, fingerprint: Digest::ZERO });
+        let t = std::time::Instant::now();
+        let r = run(&mut Launch { recorded: &recorded, filter: &[(6, 0, 0, 0x7fff_0000)], file_mask: 0o22, overlapped: &mut || Ok(()) });
+        println!("{:?} {:?}", t.elapsed(), r);
+    }
+}

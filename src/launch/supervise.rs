@@ -1,0 +1,325 @@
+//! The supervisor's loop: one `poll(2)` over what the sandbox says, the signals rung gets, and the
+//! limits that time and memory set.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::report::{self, Failure, MESSAGE_BYTES, Message, Step};
+use super::{Ended, LaunchError, Wires, memory, view_entry};
+use crate::model::{Bytes, Denial, Layer, Origin, Status, Usage};
+use crate::plan::{MemoryBy, SandboxPlan};
+use crate::sys::descriptor;
+use crate::sys::process::{self, Child, mask_of};
+
+/// Between two looks at the memory: the first after one interval, so a short run has none.
+const MEMORY_LOOK: Duration = Duration::from_millis(100);
+
+/// Signals that are passed on to the command instead of ending rung.
+const PASSED_ON: [i32; 9] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGTSTP,
+    libc::SIGCONT,
+];
+
+/// `struct signalfd_siginfo` (linux/signalfd.h).
+const SIGNAL_INFO_BYTES: usize = 128;
+
+/// Takes over the signals; whatever the caller ignored or blocked no longer matters.
+pub(super) fn block_signals() -> Result<OwnedFd, LaunchError> {
+    let failed = |errno| LaunchError::Supervise { doing: "taking over signals", errno };
+    let mask = PASSED_ON.into_iter().fold(0, |mask, signal| mask | mask_of(signal));
+    // An ignored SIGCHLD would make children vanish without their status.
+    process::reset_signals().map_err(failed)?;
+    process::set_signal_mask(mask | mask_of(libc::SIGPIPE)).map_err(failed)?;
+    process::signal_fd(mask).map_err(failed)
+}
+
+pub(super) fn unblock_signals() -> Result<(), LaunchError> {
+    process::set_signal_mask(mask_of(libc::SIGPIPE))
+        .map_err(|errno| LaunchError::Supervise { doing: "giving signals back", errno })
+}
+
+/// What is known so far.
+#[derive(Default)]
+struct Seen {
+    failure: Option<Failure>,
+    ended: Option<report::Ended>,
+    limit: Option<Denial>,
+    peak: memory::Occupied,
+}
+
+/// Runs the loop until init is gone and nothing of the sandbox is left.
+pub(super) fn until_the_end(
+    plan: &SandboxPlan,
+    child: &Child,
+    wires: &Wires,
+    signals: &OwnedFd,
+    started: Instant,
+) -> Result<Ended, LaunchError> {
+    let mut seen = Seen::default();
+    let mut clock = Clock::new(plan, started);
+    let entry =
+        |fd: &OwnedFd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut entries = [entry(&wires.status), entry(&child.pidfd), entry(signals)];
+    loop {
+        match process::poll(&mut entries, Some(clock.until_next())) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(LaunchError::Supervise { doing: "waiting", errno }),
+        }
+        let [status, init, signal] = &entries;
+        if status.revents != 0 && listen(wires, &mut seen)? {
+            break;
+        }
+        if init.revents != 0 {
+            // What it said last may still be in the pipe.
+            while !listen(wires, &mut seen)? {}
+            break;
+        }
+        if signal.revents != 0 {
+            pass_on(signals, wires);
+        }
+        clock.act(plan, child, wires, &mut seen);
+    }
+    let init = process::wait_for(child.pid)
+        .map_err(|errno| LaunchError::Supervise { doing: "waiting for init", errno })?;
+    conclude(plan, &seen, init, started)
+}
+
+/// Takes one message. `true`: nothing more will come.
+fn listen(wires: &Wires, seen: &mut Seen) -> Result<bool, LaunchError> {
+    let mut bytes = [0; MESSAGE_BYTES];
+    let count = descriptor::read(wires.status.as_fd(), &mut bytes)
+        .map_err(|errno| LaunchError::Supervise { doing: "listening to the sandbox", errno })?;
+    if count == 0 {
+        return Ok(true);
+    }
+    match Message::decode(&bytes) {
+        Some(Message::Failed(failure)) => {
+            seen.failure.get_or_insert(failure);
+            Ok(false)
+        }
+        Some(Message::Stopped) => Ok(false),
+        Some(Message::Ended(ended)) => {
+            seen.ended = Some(ended);
+            Ok(true)
+        }
+        None => Err(LaunchError::Supervise {
+            doing: "understanding the sandbox",
+            errno: Errno::EBADMSG,
+        }),
+    }
+}
+
+fn pass_on(signals: &OwnedFd, wires: &Wires) {
+    let mut info = [0; SIGNAL_INFO_BYTES];
+    while let Ok(SIGNAL_INFO_BYTES) = descriptor::read(signals.as_fd(), &mut info) {
+        let [number, ..] = info;
+        send(wires, number);
+        if i32::from(number) == libc::SIGTSTP {
+            // The command's group has been told to stop; stop too, and go on when told to.
+            _ = process::kill(0, libc::SIGSTOP);
+        }
+    }
+}
+
+/// One signal for the command's process group, by init.
+fn send(wires: &Wires, signal: u8) {
+    // The pipe is broken only when init is gone, which the loop finds out by itself.
+    _ = descriptor::write_all(wires.control.as_fd(), &[signal]);
+}
+
+/// The limits that rung keeps itself, and when to look next.
+struct Clock {
+    wall_end: Instant,
+    /// Set when the command was asked to end.
+    kill_at: Option<Instant>,
+    killed: bool,
+    look_at: Option<Instant>,
+    page_bytes: u64,
+}
+
+impl Clock {
+    fn new(plan: &SandboxPlan, started: Instant) -> Self {
+        let polling = match plan.limits.memory_by {
+            MemoryBy::Polling => true,
+            MemoryBy::Cgroup(_) => false,
+        };
+        Self {
+            wall_end: started + plan.limits.wall.max.duration(),
+            kill_at: None,
+            killed: false,
+            look_at: polling.then(|| started + MEMORY_LOOK),
+            page_bytes: 4096,
+        }
+    }
+
+    /// Milliseconds until something has to be done without anybody asking.
+    fn until_next(&self) -> u64 {
+        let next = [self.kill_at.unwrap_or(self.wall_end)].into_iter().chain(self.look_at).min();
+        let left = next.map_or(Duration::ZERO, |it| it.saturating_duration_since(Instant::now()));
+        // Rounded up, so that the loop does not spin through the last millisecond.
+        u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+    }
+
+    fn act(&mut self, plan: &SandboxPlan, child: &Child, wires: &Wires, seen: &mut Seen) {
+        let now = Instant::now();
+        if self.look_at.is_some_and(|at| now >= at) && !self.killed {
+            self.look_at = Some(now + MEMORY_LOOK);
+            self.look(plan, child, seen);
+        }
+        if let Some(at) = self.kill_at {
+            if now >= at && !self.killed {
+                self.kill(child);
+            }
+        } else if now >= self.wall_end {
+            let limit = &plan.limits.wall;
+            seen.limit.get_or_insert(denial(
+                plan,
+                "limits.wall",
+                &limit.because,
+                format!("the command ran longer than {}", limit.max),
+                "split the work, or ask for a longer `limits.wall`",
+            ));
+            self.kill_at = Some(now + plan.limits.grace.max.duration());
+            send(wires, u8::try_from(libc::SIGTERM).unwrap_or(15));
+        }
+    }
+
+    fn kill(&mut self, child: &Child) {
+        self.killed = true;
+        self.kill_at = Some(Instant::now() + Duration::from_secs(3600));
+        // Fails only if init has ended already.
+        _ = process::signal(child.pidfd.as_fd(), libc::SIGKILL);
+    }
+
+    fn look(&mut self, plan: &SandboxPlan, child: &Child, seen: &mut Seen) {
+        let limit = &plan.limits.memory;
+        let found = match memory::occupied(child.pid, self.page_bytes) {
+            Ok(found) => found,
+            Err(error) => {
+                // Init may just have ended. If not, the limit cannot be kept, so the run ends.
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    let reason = format!("the memory of the run cannot be measured: {error}");
+                    seen.limit.get_or_insert(denial(
+                        plan,
+                        "limits.memory",
+                        &limit.because,
+                        reason,
+                        "make /proc readable for the user who runs rung",
+                    ));
+                    self.kill(child);
+                }
+                return;
+            }
+        };
+        seen.peak.resident_bytes = seen.peak.resident_bytes.max(found.resident_bytes);
+        seen.peak.processes = seen.peak.processes.max(found.processes);
+        if found.resident_bytes > limit.max.0 {
+            let peak = Bytes(found.resident_bytes >> 20 << 20);
+            seen.limit.get_or_insert(denial(
+                plan,
+                "limits.memory",
+                &limit.because,
+                format!("its processes occupied {peak} together; {} is the limit", limit.max),
+                "use less memory, for example fewer parallel jobs",
+            ));
+            self.kill(child);
+        }
+    }
+}
+
+fn denial(plan: &SandboxPlan, rule: &str, origin: &Origin, reason: String, next: &str) -> Denial {
+    let words: Vec<String> = plan.command.argv.iter().map(ToString::to_string).collect();
+    Denial {
+        layer: Layer::Limit,
+        rule: rule.to_owned(),
+        level: plan.level,
+        object: words.join(" "),
+        reason,
+        origin: Some(origin.clone()),
+        allow_with: Some(format!("a larger `{rule}` in the profile")),
+        next: next.to_owned(),
+        count: 1,
+    }
+}
+
+/// What the parts say together. A limit explains every ending; a failure of a step means that
+/// nothing ran, whatever else was said.
+fn conclude(
+    plan: &SandboxPlan,
+    seen: &Seen,
+    init: i32,
+    started: Instant,
+) -> Result<Ended, LaunchError> {
+    let mut usage = Usage {
+        wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ..Usage::default()
+    };
+    if let Some(ended) = seen.ended {
+        usage.user_ms = ended.user_ms;
+        usage.system_ms = ended.system_ms;
+        usage.peak_rss_kib = ended.peak_rss_kib;
+    }
+    if let Some(limit) = &seen.limit {
+        let status = Status::Limited { limit: limit.rule.clone() };
+        return Ok(Ended { status, usage, denials: vec![limit.clone()] });
+    }
+    if let Some(failure) = seen.failure {
+        return failed(plan, failure, usage);
+    }
+    // Init ends with 0 exactly when it has told how the command ended.
+    let Some(ended) = seen.ended.filter(|_| libc::WIFEXITED(init) && libc::WEXITSTATUS(init) == 0)
+    else {
+        return Err(LaunchError::InitLost);
+    };
+    let mut denials = Vec::new();
+    let status = if libc::WIFSIGNALED(ended.status) {
+        let signal = libc::WTERMSIG(ended.status);
+        if signal == libc::SIGXFSZ {
+            let limit = &plan.limits.file;
+            denials.push(denial(
+                plan,
+                "limits.file",
+                &limit.because,
+                format!("a file grew beyond {}", limit.max),
+                "write smaller files",
+            ));
+        }
+        Status::Signaled { signal }
+    } else {
+        Status::Exited { code: u8::try_from(libc::WEXITSTATUS(ended.status)).unwrap_or(u8::MAX) }
+    };
+    let limited = denials.first().map(|it: &Denial| Status::Limited { limit: it.rule.clone() });
+    Ok(Ended { status: limited.unwrap_or(status), usage, denials })
+}
+
+fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, LaunchError> {
+    let program = plan.command.program.display();
+    if failure.step == Step::Exec {
+        let reason = match failure.errno {
+            Errno::ENOENT => format!("`{program}` needs an interpreter that is not in the view"),
+            Errno::ENOEXEC => format!("`{program}` is no program: it has no `#!` line"),
+            Errno::EACCES => format!("`{program}` may not be started at this level"),
+            Errno::E2BIG => "the words and variables are longer than the kernel takes".to_owned(),
+            errno => format!("starting `{program}` failed: {errno}"),
+        };
+        return Ok(Ended { status: Status::Failed { reason }, usage, denials: Vec::new() });
+    }
+    let what = match failure.step {
+        Step::View => view_entry(plan, failure.index),
+        _ => None,
+    };
+    let doing = match what {
+        Some(what) => format!("{} at `{what}`", failure.step.doing()),
+        None => failure.step.doing().to_owned(),
+    };
+    Err(LaunchError::Step { doing, errno: failure.errno })
+}

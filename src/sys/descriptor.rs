@@ -1,0 +1,211 @@
+//! Files and descriptors: open, read, write, close.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{Errno, plain, raw, word};
+
+/// The directory descriptor that stands for the working directory.
+pub(crate) const HERE: RawFd = libc::AT_FDCWD;
+
+/// What `fstat` says about an object, as far as identity goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) mode: u32,
+    /// Of a device node.
+    pub(crate) node: u64,
+}
+
+/// Owns what a call that makes a descriptor returned.
+fn owned(number: usize) -> Result<OwnedFd, Errno> {
+    let number = RawFd::try_from(number).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just returned this descriptor to us, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+pub(super) fn owned_result(result: Result<usize, Errno>) -> Result<OwnedFd, Errno> {
+    owned(result?)
+}
+
+/// `openat(2)`, always close-on-exec.
+pub(crate) fn open_at(
+    directory: RawFd,
+    path: &CStr,
+    flags: i32,
+    mode: u32,
+) -> Result<OwnedFd, Errno> {
+    let arguments = [
+        word(directory),
+        path.as_ptr().expose_provenance(),
+        word(flags | libc::O_CLOEXEC),
+        mode as usize,
+        0,
+        0,
+    ];
+    // SAFETY: `path` is a C string that outlives the call.
+    owned_result(unsafe { raw(libc::SYS_openat, arguments) })
+}
+
+/// `openat2(2)` of an existing object below `directory`, following no symbolic link at all.
+/// Linux 5.6.
+pub(crate) fn open_beneath(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+    let how = libc_open_how(
+        libc::O_PATH | libc::O_CLOEXEC,
+        libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS,
+    );
+    let arguments = [
+        word(directory.as_raw_fd()),
+        path.as_ptr().expose_provenance(),
+        (&raw const how).expose_provenance(),
+        size_of::<OpenHow>(),
+        0,
+        0,
+    ];
+    // SAFETY: `path` and `how` outlive the call, and the size given is the size of `how`.
+    owned_result(unsafe { raw(libc::SYS_openat2, arguments) })
+}
+
+/// `struct open_how` (linux/openat2.h).
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+fn libc_open_how(flags: i32, resolve: u64) -> OpenHow {
+    OpenHow { flags: u64::from(flags.cast_unsigned()), mode: 0, resolve }
+}
+
+/// Writes everything, however often the kernel takes only a part.
+pub(crate) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let arguments =
+            [word(to.as_raw_fd()), bytes.as_ptr().expose_provenance(), bytes.len(), 0, 0, 0];
+        // SAFETY: pointer and length come from one slice, which outlives the call.
+        match unsafe { raw(libc::SYS_write, arguments) } {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// One `read(2)`; 0 is the end.
+pub(crate) fn read(from: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        let arguments = [
+            word(from.as_raw_fd()),
+            buffer.as_mut_ptr().expose_provenance(),
+            buffer.len(),
+            0,
+            0,
+            0,
+        ];
+        // SAFETY: pointer and length come from one exclusive slice, which outlives the call.
+        match unsafe { raw(libc::SYS_read, arguments) } {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Opens, writes once and closes: the way of `/proc` and sysctl files.
+pub(crate) fn put(directory: RawFd, path: &CStr, text: &[u8]) -> Result<(), Errno> {
+    let file = open_at(directory, path, libc::O_WRONLY | libc::O_NOFOLLOW, 0)?;
+    write_all(std::os::fd::AsFd::as_fd(&file), text)
+}
+
+/// Identity of an open object, or of `path` below it without following a final link.
+pub(crate) fn identity(directory: RawFd, path: &CStr) -> Result<Identity, Errno> {
+    // SAFETY: all-zero bytes are a valid `struct stat`, which is integers only.
+    let mut found: libc::stat = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: `path` and `found` outlive the call, and `found` has the type it fills in.
+    let result = unsafe { libc::fstatat(directory, path.as_ptr(), &raw mut found, flags) };
+    if result == -1 {
+        return Err(Errno::last());
+    }
+    Ok(Identity {
+        device: found.st_dev,
+        inode: found.st_ino,
+        mode: found.st_mode,
+        node: found.st_rdev,
+    })
+}
+
+/// `mkdirat(2)`.
+pub(crate) fn make_directory(directory: RawFd, path: &CStr, mode: u32) -> Result<(), Errno> {
+    let arguments = [word(directory), path.as_ptr().expose_provenance(), mode as usize, 0, 0, 0];
+    // SAFETY: `path` is a C string that outlives the call.
+    unsafe { raw(libc::SYS_mkdirat, arguments) }.map(drop)
+}
+
+/// `symlinkat(2)`.
+pub(crate) fn make_link(target: &CStr, directory: RawFd, path: &CStr) -> Result<(), Errno> {
+    let arguments = [
+        target.as_ptr().expose_provenance(),
+        word(directory),
+        path.as_ptr().expose_provenance(),
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: both are C strings that outlive the call.
+    unsafe { raw(libc::SYS_symlinkat, arguments) }.map(drop)
+}
+
+/// `unlinkat(2)`.
+pub(crate) fn remove(directory: RawFd, path: &CStr, flags: i32) -> Result<(), Errno> {
+    let arguments = [word(directory), path.as_ptr().expose_provenance(), word(flags), 0, 0, 0];
+    // SAFETY: `path` is a C string that outlives the call.
+    unsafe { raw(libc::SYS_unlinkat, arguments) }.map(drop)
+}
+
+/// `fchdir(2)`.
+pub(crate) fn enter_directory(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    plain(libc::SYS_fchdir, [word(directory.as_raw_fd()), 0, 0, 0, 0, 0]).map(drop)
+}
+
+/// `chdir(2)`.
+pub(crate) fn enter_path(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is a C string that outlives the call.
+    unsafe { raw(libc::SYS_chdir, [path.as_ptr().expose_provenance(), 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// `dup3(2)` onto a standard stream, without close-on-exec.
+pub(crate) fn put_at(from: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
+    if from.as_raw_fd() == number {
+        // dup3 refuses equal numbers; the descriptor only has to lose its close-on-exec flag.
+        return plain(libc::SYS_fcntl, [word(number), word(libc::F_SETFD), 0, 0, 0, 0]).map(drop);
+    }
+    plain(libc::SYS_dup3, [word(from.as_raw_fd()), word(number), 0, 0, 0, 0]).map(drop)
+}
+
+/// `close_range(2)`: closes every descriptor from `first` to `last`. Linux 5.9.
+pub(crate) fn close_between(first: RawFd, last: RawFd) -> Result<(), Errno> {
+    if last < first {
+        return Ok(());
+    }
+    plain(libc::SYS_close_range, [word(first), word(last), 0, 0, 0, 0]).map(drop)
+}
+
+/// Closes at exec every descriptor from `first` on. Linux 5.11.
+pub(crate) fn close_at_exec(first: RawFd) -> Result<(), Errno> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC as usize;
+    plain(libc::SYS_close_range, [word(first), u32::MAX as usize, flags, 0, 0, 0]).map(drop)
+}
+
+/// A close-on-exec pipe: (reading end, writing end).
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+}
+
+/// `ioctl(2)` that makes the terminal on `terminal` the controlling one of this new session.
+pub(crate) fn control_terminal(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    let arguments = [word(terminal.as_raw_fd()), libc::TIOCSCTTY as usize, 0, 0, 0, 0];
+    plain(libc::SYS_ioctl, arguments).map(drop)
+}

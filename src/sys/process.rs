@@ -1,0 +1,340 @@
+//! Processes: fork, exec, wait, signals, limits, prctl.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{Errno, noalloc, plain, raw, word};
+
+/// `CLONE_*` flags of `clone3` that nix does not name.
+pub(crate) const NEW_USER: u64 = 0x1000_0000;
+pub(crate) const NEW_MOUNT: u64 = 0x0002_0000;
+pub(crate) const NEW_PID: u64 = 0x2000_0000;
+pub(crate) const NEW_NET: u64 = 0x4000_0000;
+pub(crate) const NEW_IPC: u64 = 0x0800_0000;
+pub(crate) const NEW_UTS: u64 = 0x0400_0000;
+pub(crate) const NEW_CGROUP: u64 = 0x0200_0000;
+/// `RLIMIT_*` of asm-generic/resource.h, which the C libraries type differently.
+pub(crate) const LIMIT_FSIZE: u32 = 1;
+pub(crate) const LIMIT_CORE: u32 = 4;
+pub(crate) const LIMIT_NPROC: u32 = 6;
+pub(crate) const LIMIT_NOFILE: u32 = 7;
+pub(crate) const LIMIT_MEMLOCK: u32 = 8;
+pub(crate) const LIMIT_SIGPENDING: u32 = 11;
+pub(crate) const LIMIT_MSGQUEUE: u32 = 12;
+pub(crate) const LIMIT_NICE: u32 = 13;
+pub(crate) const LIMIT_RTPRIO: u32 = 14;
+
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// `struct clone_args` (linux/sched.h), up to the `cgroup` member of Linux 5.7.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// A child process.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Starts `child` in a copy of this process, in the namespaces that `flags` name.
+///
+/// `child` cannot return, so nothing that lives here is dropped twice. One `clone3`, Linux 5.3:
+/// the kernel makes the user namespace first and lets it own the others.
+///
+/// # Safety
+///
+/// From its first line to its end, `child` may call only functions of this module and of its
+/// siblings in `sys`. The calling process must have one thread.
+pub(crate) unsafe fn fork<T>(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    kit: &T,
+    child: fn(&T) -> !,
+) -> Result<Child, Errno> {
+    let mut pidfd: RawFd = -1;
+    let mut arguments = CloneArgs {
+        flags: flags | CLONE_PIDFD,
+        pidfd: (&raw mut pidfd).expose_provenance() as u64,
+        exit_signal: libc::SIGCHLD.unsigned_abs().into(),
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd().unsigned_abs().into();
+    }
+    let call = [(&raw const arguments).expose_provenance(), size_of::<CloneArgs>(), 0, 0, 0, 0];
+    // SAFETY: `arguments` and `pidfd` outlive the call. Without CLONE_VM and without a stack the
+    // child goes on with its own copy of this memory, as after fork(2); there is one thread, so no
+    // lock is held by anybody else.
+    let pid = unsafe { raw(libc::SYS_clone3, call) }?;
+    if pid == 0 {
+        noalloc::forbid();
+        child(kit);
+    }
+    // SAFETY: CLONE_PIDFD made the kernel store a descriptor that nothing else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child { pid: i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?, pidfd })
+}
+
+/// A program ready to be executed: everything `execve(2)` reads, built beforehand.
+#[derive(Debug)]
+pub(crate) struct Image {
+    path: CString,
+    // INVARIANT: each array holds a pointer into the matching strings, in order, then a null.
+    _argv: Vec<CString>,
+    _envp: Vec<CString>,
+    argv: Vec<usize>,
+    envp: Vec<usize>,
+}
+
+impl Image {
+    pub(crate) fn new(path: CString, argv: Vec<CString>, envp: Vec<CString>) -> Self {
+        let pointers = |strings: &[CString]| {
+            strings.iter().map(|it| it.as_ptr().expose_provenance()).chain([0]).collect()
+        };
+        // The strings' own memory does not move when the vectors that hold them do.
+        Self { argv: pointers(&argv), envp: pointers(&envp), path, _argv: argv, _envp: envp }
+    }
+
+    /// Becomes the program; comes back only with the reason why not.
+    pub(crate) fn exec(&self) -> Errno {
+        let arguments = [
+            self.path.as_ptr().expose_provenance(),
+            self.argv.as_ptr().expose_provenance(),
+            self.envp.as_ptr().expose_provenance(),
+            0,
+            0,
+            0,
+        ];
+        // SAFETY: the path is a C string; both arrays end in a null and point into C strings that
+        // `self` owns, by the invariant that `new` establishes.
+        match unsafe { raw(libc::SYS_execve, arguments) } {
+            Ok(_) => Errno::UnknownErrno,
+            Err(errno) => errno,
+        }
+    }
+}
+
+/// Ends this process at once: no destructors, no buffers.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// `waitpid(2)` for any child, also one that another thread or a clone made.
+/// `Ok(None)`: there are children, but none has changed.
+pub(crate) fn wait_any(block: bool) -> Result<Option<(i32, i32)>, Errno> {
+    let mut status: i32 = 0;
+    let options = libc::__WALL | if block { 0 } else { libc::WNOHANG };
+    loop {
+        let arguments = [word(-1), (&raw mut status).expose_provenance(), word(options), 0, 0, 0];
+        // SAFETY: `status` outlives the call; no usage structure is asked for.
+        match unsafe { raw(libc::SYS_wait4, arguments) } {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(0) => return Ok(None),
+            Ok(pid) => return Ok(Some((i32::try_from(pid).unwrap_or(-1), status))),
+        }
+    }
+}
+
+/// Waits until one child has ended and takes its status.
+pub(crate) fn wait_for(pid: i32) -> Result<i32, Errno> {
+    let mut status: i32 = 0;
+    loop {
+        let arguments =
+            [word(pid), (&raw mut status).expose_provenance(), word(libc::__WALL), 0, 0, 0];
+        // SAFETY: `status` outlives the call; no usage structure is asked for.
+        match unsafe { raw(libc::SYS_wait4, arguments) } {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => return Ok(status),
+        }
+    }
+}
+
+/// What the ended children of this process used: (user ms, system ms, largest RSS in KiB).
+pub(crate) fn children_usage() -> (u64, u64, u64) {
+    // SAFETY: all-zero bytes are a valid `struct rusage`, which is integers only.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` outlives the call. It cannot fail with these arguments.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    let ms = |time: libc::timeval| {
+        time.tv_sec.unsigned_abs() * 1000 + time.tv_usec.unsigned_abs() / 1000
+    };
+    (ms(usage.ru_utime), ms(usage.ru_stime), usage.ru_maxrss.unsigned_abs())
+}
+
+/// Lets a tracee that stopped go on, giving it the signal it stopped for.
+pub(crate) fn continue_tracee(pid: i32, signal: i32) -> Result<(), Errno> {
+    plain(libc::SYS_ptrace, [libc::PTRACE_CONT as usize, word(pid), 0, word(signal), 0, 0])
+        .map(drop)
+}
+
+/// `kill(2)`; a negative pid is a process group, -1 everybody this process may signal.
+pub(crate) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    plain(libc::SYS_kill, [word(pid), word(signal), 0, 0, 0, 0]).map(drop)
+}
+
+/// `pidfd_send_signal(2)`: the process, not whoever has its number now. Linux 5.1.
+pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    plain(libc::SYS_pidfd_send_signal, [word(pidfd.as_raw_fd()), word(signal), 0, 0, 0, 0])
+        .map(drop)
+}
+
+/// `setsid(2)`.
+pub(crate) fn new_session() -> Result<(), Errno> {
+    plain(libc::SYS_setsid, [0; 6]).map(drop)
+}
+
+/// `unshare(2)`.
+pub(crate) fn unshare(flags: u64) -> Result<(), Errno> {
+    let flags = usize::try_from(flags).map_err(|_| Errno::EINVAL)?;
+    plain(libc::SYS_unshare, [flags, 0, 0, 0, 0, 0]).map(drop)
+}
+
+/// `sethostname(2)`.
+pub(crate) fn set_host_name(name: &CStr) -> Result<(), Errno> {
+    let arguments = [name.as_ptr().expose_provenance(), name.count_bytes(), 0, 0, 0, 0];
+    // SAFETY: pointer and length describe the C string, which outlives the call.
+    unsafe { raw(libc::SYS_sethostname, arguments) }.map(drop)
+}
+
+/// `umask(2)`; returns the mask that was in force.
+pub(crate) fn file_mask(mask: u32) -> u32 {
+    // SAFETY: a number in, a number out; it cannot fail.
+    unsafe { libc::umask(mask) }
+}
+
+/// Soft and hard limit of one resource of this process, alike; never above the hard limit that is
+/// in force, which cannot be raised.
+pub(crate) fn limit(resource: u32, value: u64) -> Result<(), Errno> {
+    let mut inherited = [0_u64; 2];
+    let old = [0, resource as usize, 0, inherited.as_mut_ptr().expose_provenance(), 0, 0];
+    // SAFETY: `inherited` has the layout of `struct rlimit64` and outlives the call; no new value
+    // is given.
+    unsafe { raw(libc::SYS_prlimit64, old) }?;
+    let [_, hard] = inherited;
+    let limits = [value.min(hard); 2];
+    let arguments = [0, resource as usize, limits.as_ptr().expose_provenance(), 0, 0, 0];
+    // SAFETY: `limits` has the layout of `struct rlimit64` and outlives the call; no old value is
+    // asked for.
+    unsafe { raw(libc::SYS_prlimit64, arguments) }.map(drop)
+}
+
+/// Every signal at its default disposition and none blocked, as a new program expects it.
+pub(crate) fn reset_signals() -> Result<(), Errno> {
+    const SIGNALS: i32 = 64;
+    const MASK_BYTES: usize = 8;
+    // struct kernel_sigaction, all zero: SIG_DFL, no flags, no mask.
+    let default = [0_u64; 4];
+    for number in 1..=SIGNALS {
+        if number == libc::SIGKILL || number == libc::SIGSTOP {
+            continue;
+        }
+        let arguments = [word(number), default.as_ptr().expose_provenance(), 0, MASK_BYTES, 0, 0];
+        // SAFETY: `default` is as large as the kernel's structure and outlives the call.
+        unsafe { raw(libc::SYS_rt_sigaction, arguments) }?;
+    }
+    set_signal_mask(0)
+}
+
+/// Blocks exactly the signals whose bits are set (bit 0 is signal 1).
+pub(crate) fn set_signal_mask(mask: u64) -> Result<(), Errno> {
+    const MASK_BYTES: usize = 8;
+    let arguments =
+        [word(libc::SIG_SETMASK), (&raw const mask).expose_provenance(), 0, MASK_BYTES, 0, 0];
+    // SAFETY: `mask` has the kernel's size of a signal set and outlives the call.
+    unsafe { raw(libc::SYS_rt_sigprocmask, arguments) }.map(drop)
+}
+
+/// A `signalfd` for the signals of the mask, non-blocking.
+pub(crate) fn signal_fd(mask: u64) -> Result<OwnedFd, Errno> {
+    const MASK_BYTES: usize = 8;
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    let arguments =
+        [word(-1), (&raw const mask).expose_provenance(), MASK_BYTES, word(flags), 0, 0];
+    // SAFETY: `mask` has the kernel's size of a signal set and outlives the call.
+    super::descriptor::owned_result(unsafe { raw(libc::SYS_signalfd4, arguments) })
+}
+
+/// The bit of a signal in a mask.
+pub(crate) const fn mask_of(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// Waits until one of the descriptors is readable or closed. `None`: for ever.
+pub(crate) fn poll(entries: &mut [libc::pollfd], timeout_ms: Option<u64>) -> Result<usize, Errno> {
+    let time = timeout_ms.map(|ms| libc::timespec {
+        tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(ms % 1000).unwrap_or(0) * 1_000_000,
+    });
+    let time_pointer = time.as_ref().map_or(0, |it| std::ptr::from_ref(it).expose_provenance());
+    let arguments =
+        [entries.as_mut_ptr().expose_provenance(), entries.len(), time_pointer, 0, 0, 0];
+    // SAFETY: pointer and length come from one exclusive slice; the time, if any, outlives the call.
+    unsafe { raw(libc::SYS_ppoll, arguments) }
+}
+
+/// `prctl(2)` without pointers.
+fn prctl(option: i32, a: usize, b: usize) -> Result<usize, Errno> {
+    plain(libc::SYS_prctl, [word(option), a, b, 0, 0, 0])
+}
+
+/// No program started from here on can gain privileges. Cannot be undone.
+pub(crate) fn no_new_privs() -> Result<(), Errno> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
+}
+
+/// Whether others may attach to this process and read its memory.
+pub(crate) fn dumpable(yes: bool) -> Result<(), Errno> {
+    prctl(libc::PR_SET_DUMPABLE, usize::from(yes), 0).map(drop)
+}
+
+/// Takes one capability out of the bounding set for good.
+pub(crate) fn drop_bounding(capability: u8) -> Result<(), Errno> {
+    prctl(libc::PR_CAPBSET_DROP, capability.into(), 0).map(drop)
+}
+
+/// Empties the ambient set.
+pub(crate) fn clear_ambient() -> Result<(), Errno> {
+    let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL.unsigned_abs() as usize;
+    prctl(libc::PR_CAP_AMBIENT, clear, 0).map(drop)
+}
+
+/// Sets the securebits (capabilities(7)); needs `CAP_SETPCAP`.
+pub(crate) fn securebits(bits: u32) -> Result<(), Errno> {
+    prctl(libc::PR_SET_SECUREBITS, bits as usize, 0).map(drop)
+}
+
+/// The name that `ps` shows, at most 15 bytes.
+pub(crate) fn set_name(name: &CStr) -> Result<(), Errno> {
+    let arguments = [word(libc::PR_SET_NAME), name.as_ptr().expose_provenance(), 0, 0, 0, 0];
+    // SAFETY: `name` is a C string that outlives the call; the kernel reads at most 16 bytes.
+    unsafe { raw(libc::SYS_prctl, arguments) }.map(drop)
+}
+
+/// A new, empty session keyring instead of the inherited one (keyctl(2)).
+pub(crate) fn new_session_keyring() -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
+    match plain(libc::SYS_keyctl, [KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, 0]) {
+        // A kernel without keyrings has none that could be inherited.
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
