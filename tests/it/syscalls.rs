@@ -183,6 +183,8 @@ fn the_filter_answers_what_the_table_says() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
     #[test]
     fn the_filter_answers_what_the_table_says_to_any_arguments(
         number in 0_u32..600,

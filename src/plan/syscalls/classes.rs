@@ -197,6 +197,8 @@ pub(super) const SETSOCKOPT: Class = same(
         deny("SO_ATTACH_REUSEPORT_EBPF", &[is(1, SOL_SOCKET), is(2, 52)], Errno::Enoprotoopt),
     ]),
 );
+// FIOSETOWN stays, as F_SETOWN of fcntl does: its signals end at the run's own pid namespace, and
+// without a rule the kernel never runs the filter for fcntl.
 pub(super) const IOCTL: Class = same(
     "types into a terminal, takes over the console, or loads a line discipline",
     all_but(&[
