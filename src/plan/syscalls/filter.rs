@@ -99,7 +99,8 @@ struct Leaf {
     rule: Label,
 }
 
-/// Writes every rule once, the plain answers nearest to the tree, where most jumps lead.
+/// Writes every rule once; the plain answers last and so nearest to the tree, where most jumps
+/// lead.
 fn leaves(table: Table, arch: Arch, assembler: &mut Assembler) -> Vec<Leaf> {
     let unknown = Rule { cases: &[], otherwise: UNKNOWN };
     let mut stretches: Vec<(u32, Rule)> = Vec::new();
@@ -110,18 +111,18 @@ fn leaves(table: Table, arch: Arch, assembler: &mut Assembler) -> Vec<Leaf> {
         }
     }
     let mut written: Vec<(Rule, Label)> = Vec::new();
-    for plain in [false, true] {
-        for (_, rule) in &stretches {
-            if rule.cases.is_empty() == plain && written.iter().all(|it| it.0 != *rule) {
-                written.push((*rule, assembler.rule(rule)));
-            }
+    let mut place = |rule: &Rule| {
+        if let Some((_, label)) = written.iter().find(|it| it.0 == *rule) {
+            return *label;
         }
+        let label = assembler.rule(rule);
+        written.push((*rule, label));
+        label
+    };
+    for (_, rule) in stretches.iter().filter(|it| !it.1.cases.is_empty()) {
+        place(rule);
     }
-    let place = |rule| written.iter().find(|it| it.0 == rule).map(|it| it.1);
-    stretches
-        .into_iter()
-        .filter_map(|(first, rule)| Some(Leaf { first, rule: place(rule)? }))
-        .collect()
+    stretches.iter().map(|(first, rule)| Leaf { first: *first, rule: place(rule) }).collect()
 }
 
 /// Writes the tree that leads from a number below `end` to its leaf. It is split so that both
