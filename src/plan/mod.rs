@@ -7,6 +7,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod rights;
+pub mod syscalls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
