@@ -24,9 +24,15 @@
 //! - An empty list allows nothing; an internal error is a refusal.
 //! - No file is created in the user's tree, and no tree is walked to start a command.
 
+pub mod engine;
+pub mod front;
+pub mod host;
 pub mod launch;
 pub mod model;
 pub mod plan;
 pub mod policy;
 pub mod profile;
 mod sys;
+
+#[cfg(debug_assertions)]
+pub use sys::noalloc::Guard as AllocationGuard;

@@ -13,6 +13,7 @@ mod memory;
 mod report;
 mod supervise;
 mod view;
+pub mod watched;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -81,6 +82,8 @@ struct Wires {
     /// Closing it, in whatever way, ends the sandbox.
     control: OwnedFd,
     status: OwnedFd,
+    /// Where the master of the sandbox's terminal arrives.
+    terminal: Option<OwnedFd>,
 }
 
 /// Carries out the plan and waits until nothing of it is left.
@@ -149,6 +152,14 @@ fn prepare(
     };
     let (control_read, control_write) = pipe()?;
     let (status_read, status_write) = pipe()?;
+    let channel = kit::wants_terminal(plan).then(std::os::unix::net::UnixStream::pair).transpose();
+    let channel = channel.map_err(|error| LaunchError::Supervise {
+        doing: "making a socket pair",
+        errno: Errno::try_from(error).unwrap_or(Errno::EIO),
+    })?;
+    let (terminal, terminal_write) = channel.unzip();
+    let mut foreign = vec![control_write.as_raw_fd(), status_read.as_raw_fd()];
+    foreign.extend(terminal.as_ref().map(AsRawFd::as_raw_fd));
     let id = plan.identity;
     let map = |inner: u32, outer: u32| format!("{inner} {outer} 1").into_bytes();
     let init_ruleset = match ruleset {
@@ -156,7 +167,7 @@ fn prepare(
         None => None,
     };
     let kit = kit::Kit {
-        foreign: vec![control_write.as_raw_fd(), status_read.as_raw_fd()],
+        foreign,
         control: control_read,
         status: status_write,
         uid_map: map(id.inner_uid, id.outer_uid),
@@ -165,7 +176,7 @@ fn prepare(
         inner_gid_map: map(id.inner_gid, id.inner_gid),
         view: kit::view(plan)?,
         loopback: plan.network.loopback.is_some(),
-        terminal: None,
+        terminal: terminal_write.map(|it| kit::TerminalKit { channel: it.into() }),
         ruleset: ruleset.map(confine::descriptor_of).transpose()?,
         inner_rules,
         init_ruleset,
@@ -187,7 +198,8 @@ fn prepare(
             .collect(),
         image: kit::image(plan)?,
     };
-    Ok((kit, Wires { control: control_write, status: status_read }))
+    let terminal = terminal.map(OwnedFd::from);
+    Ok((kit, Wires { control: control_write, status: status_read, terminal }))
 }
 
 /// The view entry that a failure's index means, for the message.
@@ -222,7 +234,14 @@ mod scratch {
         let kind = if m.is_dir() { PathKind::Directory } else { PathKind::File };
         ViewEntry {
             path: path.into(),
-            what: What::Bind { source: path.into(), kind, device: m.dev(), inode: m.ino(), access, programs },
+            what: What::Bind {
+                source: path.into(),
+                kind,
+                device: m.dev(),
+                inode: m.ino(),
+                access,
+                programs,
+            },
             because: vec![o()],
         }
     }
@@ -237,7 +256,12 @@ mod scratch {
         let ws = ws.to_str().unwrap();
         let gm = std::fs::metadata(format!("{ws}/.git")).unwrap();
         let hm = std::fs::metadata(format!("{ws}/.git/hooks")).unwrap();
-        let private = What::Private { size: Bytes(1 << 20), files: Count(100), access: Access::Write, programs: true };
+        let private = What::Private {
+            size: Bytes(1 << 20),
+            files: Count(100),
+            access: Access::Write,
+            programs: true,
+        };
         let view = vec![
             e("/bin", What::SymbolicLink { target: "usr/bin".into() }),
             e("/dev", What::Devices { shm: Bytes(1 << 20), files: Count(100) }),
@@ -246,13 +270,21 @@ mod scratch {
             e("/home/x", private.clone()),
             e("/lib", What::SymbolicLink { target: "usr/lib".into() }),
             e("/lib64", What::SymbolicLink { target: "usr/lib64".into() }),
-            e("/proc", What::Proc { masked: vec![MaskedName { name: "interrupts".into(), kind: PathKind::File }] }),
+            e(
+                "/proc",
+                What::Proc {
+                    masked: vec![MaskedName { name: "interrupts".into(), kind: PathKind::File }],
+                },
+            ),
             e("/run", What::Directory),
             e("/tmp", private),
             bind("/usr", Access::Read, true),
             bind(ws, Access::Write, true),
             e(&format!("{ws}/.git"), What::Pinned { device: gm.dev(), inode: gm.ino() }),
-            e(&format!("{ws}/.git/hooks"), What::Protected { kind: PathKind::Directory, device: hm.dev(), inode: hm.ino() }),
+            e(
+                &format!("{ws}/.git/hooks"),
+                What::Protected { kind: PathKind::Directory, device: hm.dev(), inode: hm.ino() },
+            ),
         ];
         let mut rules = BTreeMap::new();
         for (p, r) in [
@@ -278,13 +310,34 @@ mod scratch {
                 program: "/usr/bin/bash".into(),
                 argv: ["bash", "-c", &script].iter().map(|a| Arg::try_from(*a).unwrap()).collect(),
                 cwd: ws.into(),
-                environment: [("PATH".to_owned(), Variable { value: Arg::try_from("/usr/bin").unwrap(), because: o() })].into(),
+                environment: [(
+                    "PATH".to_owned(),
+                    Variable { value: Arg::try_from("/usr/bin").unwrap(), because: o() },
+                )]
+                .into(),
             },
-            identity: Identity { outer_uid: uid, outer_gid: nix::unistd::getgid().as_raw(), inner_uid: inner, inner_gid: inner, last_capability: 40 },
+            identity: Identity {
+                outer_uid: uid,
+                outer_gid: nix::unistd::getgid().as_raw(),
+                inner_uid: inner,
+                inner_gid: inner,
+                last_capability: 40,
+            },
             view,
             watched: vec![],
-            landlock: LandlockPlan { abi: 7, handled: FsRights::handled_by(7), handled_net: 0, scoped: 3, rules },
-            syscalls: SyscallPlan { table: Table::Standard, arch: Arch::X86_64, filter: Digest::ZERO, because: o() },
+            landlock: LandlockPlan {
+                abi: 7,
+                handled: FsRights::handled_by(7),
+                handled_net: 0,
+                scoped: 3,
+                rules,
+            },
+            syscalls: SyscallPlan {
+                table: Table::Standard,
+                arch: Arch::X86_64,
+                filter: Digest::ZERO,
+                because: o(),
+            },
             network: NetworkPlan { loopback: Some(o()), destinations: vec![] },
             limits: LimitPlan {
                 wall: Limited { max: Span(5000), because: o() },
@@ -303,7 +356,12 @@ mod scratch {
         };
         let recorded = RecordedPlan::new(plan, Receipt { sequence: 1, fingerprint: Digest::ZERO });
         let t = std::time::Instant::now();
-        let r = run(&mut Launch { recorded: &recorded, filter: &[(6, 0, 0, 0x7fff_0000)], file_mask: 0o22, overlapped: &mut || Ok(()) });
+        let r = run(&mut Launch {
+            recorded: &recorded,
+            filter: &[(6, 0, 0, 0x7fff_0000)],
+            file_mask: 0o22,
+            overlapped: &mut || Ok(()),
+        });
         println!("{:?} {:?}", t.elapsed(), r);
     }
 }

@@ -323,3 +323,25 @@ fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, L
     };
     Err(LaunchError::Step { doing, errno: failure.errno })
 }
+
+/// Waits for the master of the sandbox's terminal. `None`: the sandbox ended before it had one,
+/// and has said why.
+fn receive_master(channel: &OwnedFd) -> Result<Option<OwnedFd>, LaunchError> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let failed = |errno| LaunchError::Supervise { doing: "receiving the terminal", errno };
+    let mut byte = [0];
+    let mut parts = [std::io::IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!(std::os::fd::RawFd);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut space), flags)
+        .map_err(failed)?;
+    for control in message.cmsgs().map_err(failed)? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control {
+            return descriptors
+                .first()
+                .map(|number| descriptor::received(*number).map_err(failed))
+                .transpose();
+        }
+    }
+    Ok(None)
+}

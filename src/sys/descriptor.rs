@@ -29,6 +29,18 @@ pub(super) fn owned_result(result: Result<usize, Errno>) -> Result<OwnedFd, Errn
     owned(result?)
 }
 
+/// Takes over a descriptor that the caller of rung passed on, if it is open.
+pub(crate) fn inherited(number: RawFd) -> Result<OwnedFd, Errno> {
+    // A copy, so that nothing else in this process can own the same number.
+    let arguments = [word(number), word(libc::F_DUPFD_CLOEXEC), 3, 0, 0, 0];
+    owned_result(plain(libc::SYS_fcntl, arguments))
+}
+
+/// Owns a descriptor that arrived in a control message of `recvmsg(2)`.
+pub(crate) fn received(number: RawFd) -> Result<OwnedFd, Errno> {
+    owned(usize::try_from(number).map_err(|_| Errno::EBADF)?)
+}
+
 /// `openat(2)`, always close-on-exec.
 pub(crate) fn open_at(
     directory: RawFd,
@@ -163,6 +175,20 @@ pub(crate) fn remove(directory: RawFd, path: &CStr, flags: i32) -> Result<(), Er
     let arguments = [word(directory), path.as_ptr().expose_provenance(), word(flags), 0, 0, 0];
     // SAFETY: `path` is a C string that outlives the call.
     unsafe { raw(libc::SYS_unlinkat, arguments) }.map(drop)
+}
+
+/// `renameat(2)` of `name` below `directory` to an absolute path.
+pub(crate) fn rename(directory: RawFd, name: &CStr, to: &CStr) -> Result<(), Errno> {
+    let arguments = [
+        word(directory),
+        name.as_ptr().expose_provenance(),
+        word(HERE),
+        to.as_ptr().expose_provenance(),
+        0,
+        0,
+    ];
+    // SAFETY: both are C strings that outlive the call.
+    unsafe { raw(libc::SYS_renameat2, arguments) }.map(drop)
 }
 
 /// `fchdir(2)`.

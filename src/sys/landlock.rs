@@ -11,6 +11,14 @@ struct PathBeneath {
     parent: i32,
 }
 
+/// The kernel's Landlock ABI (landlock_create_ruleset(2)).
+pub(crate) fn abi() -> Result<u32, Errno> {
+    const LANDLOCK_CREATE_RULESET_VERSION: usize = 1;
+    let arguments = [0, 0, LANDLOCK_CREATE_RULESET_VERSION, 0, 0, 0];
+    let abi = plain(libc::SYS_landlock_create_ruleset, arguments)?;
+    u32::try_from(abi).map_err(|_| Errno::EOVERFLOW)
+}
+
 /// Adds a rule: these rights below this object.
 pub(crate) fn allow_beneath(
     ruleset: BorrowedFd<'_>,

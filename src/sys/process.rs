@@ -186,6 +186,13 @@ pub(crate) fn continue_tracee(pid: i32, signal: i32) -> Result<(), Errno> {
         .map(drop)
 }
 
+/// Attaches to a process without stopping it (ptrace(2)).
+pub(crate) fn seize(pid: i32) -> Result<(), Errno> {
+    /// `PTRACE_SEIZE` (linux/ptrace.h).
+    const PTRACE_SEIZE: usize = 0x4206;
+    plain(libc::SYS_ptrace, [PTRACE_SEIZE, word(pid), 0, 0, 0, 0]).map(drop)
+}
+
 /// `kill(2)`; a negative pid is a process group, -1 everybody this process may signal.
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     plain(libc::SYS_kill, [word(pid), word(signal), 0, 0, 0, 0]).map(drop)
@@ -335,6 +342,18 @@ pub(crate) fn new_session_keyring() -> Result<(), Errno> {
     match plain(libc::SYS_keyctl, [KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, 0]) {
         // A kernel without keyrings has none that could be inherited.
         Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Random bytes (getrandom(2)).
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Errno> {
+    let mut bytes = [0; N];
+    let arguments = [bytes.as_mut_ptr().expose_provenance(), N, 0, 0, 0, 0];
+    // SAFETY: pointer and length describe one array, which outlives the call.
+    match unsafe { raw(libc::SYS_getrandom, arguments) } {
+        Ok(count) if count == N => Ok(bytes),
+        Ok(_) => Err(Errno::EIO),
         Err(errno) => Err(errno),
     }
 }

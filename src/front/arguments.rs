@@ -1,0 +1,306 @@
+//! The command line of `rung run` and its siblings, read by hand.
+//!
+//! These verbs stand on the launch path, where the full command line machinery would cost more
+//! than the decision itself. They share one small set of options; everything after `--`, or from
+//! the first word that is no option on, is the command.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use crate::model::{Arg, Ids, Level, Span, parse_quantity};
+
+/// What `rung run --help` prints.
+pub(super) const HELP: &str = "\
+rung run: runs one command inside the permissions of one level
+
+usage: rung run [options] [--] COMMAND [ARGUMENT ...]
+
+  -l, --level N          1 read-only research, 2 local writes (default), 3 test execution,
+                         4 to 6 need a configured ceiling
+  -w, --workspace DIR    the tree the command works on (default: the git checkout around the
+                         working directory, or the directory itself)
+  -C, --directory DIR    where the command starts
+      --timeout TIME     a shorter wall limit than the profile's, such as \"30 s\"
+      --report FILE|FD   the outcome as JSON, in a file or on a descriptor from 3 up
+      --json             the outcome as JSON on standard error, after the command has ended
+      --tty WHEN         auto (default), raw: terminal control sequences pass, never
+      --agent ID, --task ID, --session ID, --traceparent CONTEXT
+                         recorded with the run
+  -q, --quiet            no words about a refusal, only the exit code
+
+The exit code is the command's own; 124 stopped by a limit, 125 rung failed and nothing ran,
+126 refused by policy, 127 no such program, 75 waiting for an approval, 2 usage.
+
+examples:
+  rung run --level 1 -- rg TODO src
+  rung run --level 3 -- cargo test --lib
+  rung run --level 3 --timeout \"5 min\" --report out.json -- npm test
+  rung check --level 2 -- git commit -m wip    would it be allowed? runs nothing
+";
+
+/// What the caller asked for, in the caller's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunArguments {
+    pub argv: Vec<Arg>,
+    /// Absent: the configured default.
+    pub level: Option<Level>,
+    pub workspace: Option<PathBuf>,
+    pub directory: Option<PathBuf>,
+    /// Tightens the profile's wall limit.
+    pub timeout: Option<Span>,
+    pub report: Option<Report>,
+    /// The outcome on standard error as JSON instead of words.
+    pub json: bool,
+    pub terminal: TerminalChoice,
+    pub ids: Ids,
+    /// Print nothing about a refusal but the exit code.
+    pub quiet: bool,
+}
+
+/// Where the outcome is written as JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    File(PathBuf),
+    Descriptor(i32),
+}
+
+/// Whether the command gets a terminal of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TerminalChoice {
+    /// When standard input and output are a terminal.
+    Auto,
+    /// As `Auto`, and what the command prints reaches the terminal unfiltered.
+    Raw,
+    Never,
+}
+
+/// A command line that means nothing; the message names the word.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    #[error("`{0}` is not an option of `rung run`; write `--` before the command")]
+    Unknown(String),
+    #[error("`{option}` needs a value: {wants}")]
+    NoValue { option: &'static str, wants: &'static str },
+    #[error("`{option}`: {problem}")]
+    Value { option: &'static str, problem: String },
+    #[error("no command: write `rung run --level 1 -- ls`, for example")]
+    NoCommand,
+    #[error("word {position} of the command has a NUL byte, which no program can be given")]
+    NulByte { position: usize },
+    #[error("`{0}` is not UTF-8, and only the command's own words may be")]
+    NotText(String),
+    #[error(transparent)]
+    NeedsShell(#[from] crate::policy::NeedsShell),
+}
+
+/// Help asked for instead of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    Run(Box<RunArguments>),
+    Help,
+}
+
+/// Reads what follows the verb.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+    let mut words = words.into_iter();
+    let mut read = RunArguments {
+        argv: Vec::new(),
+        level: None,
+        workspace: None,
+        directory: None,
+        timeout: None,
+        report: None,
+        json: false,
+        terminal: TerminalChoice::Auto,
+        ids: Ids::default(),
+        quiet: false,
+    };
+    while let Some(word) = words.next() {
+        let bytes = word.as_bytes();
+        if bytes == b"--" {
+            read.argv = command(words)?;
+            break;
+        }
+        if !bytes.starts_with(b"-") || bytes == b"-" {
+            read.argv = command(std::iter::once(word).chain(words))?;
+            break;
+        }
+        let Some(text) = word.to_str() else {
+            return Err(UsageError::NotText(word.to_string_lossy().into_owned()));
+        };
+        let (name, attached) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(OsString::from(value))),
+            None => (text, None),
+        };
+        if matches!(name, "--help" | "-h") {
+            return Ok(Parsed::Help);
+        }
+        let mut value = |option, wants| {
+            attached.clone().or_else(|| words.next()).ok_or(UsageError::NoValue { option, wants })
+        };
+        match name {
+            "--level" | "-l" => read.level = Some(level(&value("--level", "1 to 6")?)?),
+            "--workspace" | "-w" => {
+                read.workspace = Some(value("--workspace", "a directory")?.into());
+            }
+            "--directory" | "-C" => {
+                read.directory = Some(value("--directory", "a directory")?.into());
+            }
+            "--timeout" => {
+                let given = value("--timeout", "a time such as \"30 s\"")?;
+                read.timeout = Some(timeout(&given)?);
+            }
+            "--report" => {
+                let given = value("--report", "a file, or the number of a descriptor")?;
+                read.report = Some(report(given)?);
+            }
+            "--tty" => read.terminal = terminal(&value("--tty", "auto, raw or never")?)?,
+            "--agent" => read.ids.agent = Some(id("--agent", value("--agent", "a name")?)?),
+            "--task" => read.ids.task = Some(id("--task", value("--task", "a name")?)?),
+            "--session" => {
+                read.ids.session = Some(id("--session", value("--session", "a name")?)?);
+            }
+            "--traceparent" => {
+                let wants = "a W3C trace context";
+                read.ids.traceparent = Some(id("--traceparent", value("--traceparent", wants)?)?);
+            }
+            "--json" if attached.is_none() => read.json = true,
+            "--quiet" | "-q" if attached.is_none() => read.quiet = true,
+            _ => return Err(UsageError::Unknown(text.to_owned())),
+        }
+    }
+    match read.argv.as_slice() {
+        [] => Err(UsageError::NoCommand),
+        [only] => {
+            read.argv = single(only)?;
+            Ok(Parsed::Run(Box::new(read)))
+        }
+        _ => Ok(Parsed::Run(Box::new(read))),
+    }
+}
+
+fn command(words: impl Iterator<Item = OsString>) -> Result<Vec<Arg>, UsageError> {
+    words
+        .enumerate()
+        .map(|(index, word)| {
+            Arg::new(word.into_vec()).map_err(|_| UsageError::NulByte { position: index + 1 })
+        })
+        .collect()
+}
+
+/// A single word with blanks in it is a line that somebody typed as a whole.
+fn single(word: &Arg) -> Result<Vec<Arg>, UsageError> {
+    match word.as_str() {
+        Some(text) if text.contains(char::is_whitespace) => Ok(crate::policy::split(text)?),
+        _ => Ok(vec![word.clone()]),
+    }
+}
+
+fn level(value: &OsString) -> Result<Level, UsageError> {
+    let wrong = |problem: String| UsageError::Value { option: "--level", problem };
+    let shown = value.to_string_lossy();
+    let number: u8 =
+        shown.parse().map_err(|_| wrong(format!("`{shown}` is not a number from 1 to 6")))?;
+    Level::try_from(number).map_err(|error| wrong(error.to_string()))
+}
+
+fn timeout(value: &OsString) -> Result<Span, UsageError> {
+    parse_quantity(&value.to_string_lossy())
+        .map_err(|error| UsageError::Value { option: "--timeout", problem: error.to_string() })
+}
+
+fn report(value: OsString) -> Result<Report, UsageError> {
+    /// 0 to 2 are the command's own streams.
+    const FIRST: i32 = 3;
+    match value.to_str().map(str::parse::<i32>) {
+        Some(Ok(number)) if number >= FIRST => Ok(Report::Descriptor(number)),
+        Some(Ok(number)) => Err(UsageError::Value {
+            option: "--report",
+            problem: format!("descriptor {number} belongs to the command; use {FIRST} or higher"),
+        }),
+        _ => Ok(Report::File(value.into())),
+    }
+}
+
+fn terminal(value: &OsString) -> Result<TerminalChoice, UsageError> {
+    match value.to_str() {
+        Some("auto") => Ok(TerminalChoice::Auto),
+        Some("raw") => Ok(TerminalChoice::Raw),
+        Some("never") => Ok(TerminalChoice::Never),
+        _ => Err(UsageError::Value {
+            option: "--tty",
+            problem: format!("`{}` is none of auto, raw, never", value.to_string_lossy()),
+        }),
+    }
+}
+
+/// An identifier that goes into every record: short, printable, one line.
+fn id(option: &'static str, value: OsString) -> Result<String, UsageError> {
+    const ID_BYTES_MAX: usize = 128;
+    let wrong = |problem: &str| UsageError::Value { option, problem: problem.to_owned() };
+    let text = value.into_string().map_err(|_| wrong("it is not UTF-8"))?;
+    if text.is_empty() || text.len() > ID_BYTES_MAX {
+        return Err(wrong("it must have 1 to 128 bytes"));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong("it may have printable ASCII characters only, and no blanks"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<RunArguments, UsageError> {
+        match parse(words.iter().map(OsString::from))? {
+            Parsed::Run(read) => Ok(*read),
+            Parsed::Help => panic!("help"),
+        }
+    }
+
+    #[track_caller]
+    fn refused(words: &[&str], says: &str) {
+        let message = read(words).unwrap_err().to_string();
+        assert!(message.contains(says), "{message}");
+    }
+
+    #[test]
+    fn the_command_begins_after_the_dashes_or_at_the_first_word() {
+        let shown = |words: &[&str]| {
+            read(words).unwrap().argv.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&["--level", "1", "--", "ls", "--level", "9"]), ["ls", "--level", "9"]);
+        assert_eq!(shown(&["-l", "1", "ls", "-l"]), ["ls", "-l"]);
+        assert_eq!(shown(&["--", "--odd-name"]), ["--odd-name"]);
+    }
+
+    #[test]
+    fn a_whole_line_is_split_and_a_shell_line_is_refused() {
+        assert_eq!(read(&["ls -l src"]).unwrap().argv.len(), 3);
+        refused(&["ls | wc"], "|");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        refused(&[], "no command");
+        refused(&["--level"], "needs a value");
+        refused(&["--level", "7", "--", "ls"], "there is no level 7");
+        refused(&["--level=x", "--", "ls"], "not a number");
+        refused(&["--levle", "1", "--", "ls"], "`--levle` is not an option");
+        refused(&["--report", "1", "--", "ls"], "belongs to the command");
+        refused(&["--agent", "a b", "--", "ls"], "no blanks");
+        refused(&["--timeout", "5", "--", "ls"], "no unit");
+        refused(&["--json=yes", "--", "ls"], "not an option");
+    }
+
+    #[test]
+    fn a_word_that_is_not_text_is_the_commands_own_affair() {
+        let word = OsString::from_vec(b"\xff".to_vec());
+        let words = [OsString::from("--"), OsString::from("cat"), word.clone()];
+        let Ok(Parsed::Run(read)) = parse(words) else { panic!("refused") };
+        assert_eq!(read.argv[1].as_bytes(), b"\xff");
+        assert!(matches!(parse([OsString::from_vec(b"--\xff".to_vec())]), Err(UsageError::NotText(_))));
+    }
+}

@@ -1,0 +1,106 @@
+//! `rung run`: one command, decided, recorded, launched, concluded.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::FromRawFd;
+use std::process::ExitCode;
+
+use super::arguments::{self, Parsed, Report, RunArguments, TerminalChoice};
+use super::{FAILED, USAGE};
+use crate::engine::{self, Ask, Surroundings};
+use crate::model::{Outcome, Status, Streams};
+
+/// Lines that rung itself prints about one refusal.
+const LINES_MAX: usize = 3;
+
+pub(super) fn run(words: impl Iterator<Item = OsString>, around: &Surroundings) -> ExitCode {
+    let read = match arguments::parse(words) {
+        Ok(Parsed::Run(read)) => *read,
+        Ok(Parsed::Help) => {
+            say(io::stdout(), arguments::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            say(io::stderr(), &format!("rung: {error}\n"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    // Before anything opens: what is inherited beyond the streams is not the command's business.
+    let report = match read.report.as_ref().map(open_report).transpose() {
+        Ok(report) => report,
+        Err(error) => {
+            say(io::stderr(), &format!("rung: the report cannot be written: {error}\n"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let outcome = engine::run(ask(&read), around);
+    conclude(&read, report, &outcome)
+}
+
+fn ask(read: &RunArguments) -> Ask {
+    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let streams = match (read.terminal, terminal) {
+        (TerminalChoice::Auto, true) => Streams::Terminal,
+        (TerminalChoice::Raw, true) => Streams::RawTerminal,
+        (TerminalChoice::Never, _) | (_, false) => Streams::Inherit,
+    };
+    Ask {
+        argv: read.argv.clone(),
+        level: read.level,
+        workspace: read.workspace.clone(),
+        directory: read.directory.clone(),
+        wall_max: read.timeout,
+        ids: read.ids.clone(),
+        streams,
+    }
+}
+
+fn open_report(report: &Report) -> io::Result<File> {
+    match report {
+        Report::File(path) => File::create(path),
+        Report::Descriptor(number) => crate::sys::descriptor::inherited(*number)
+            .map(File::from)
+            .map_err(io::Error::from),
+    }
+}
+
+/// Says what became of the run, to whoever asked for it, and ends with its exit code.
+fn conclude(read: &RunArguments, report: Option<File>, outcome: &Outcome) -> ExitCode {
+    let json = || serde_json::to_string(outcome).unwrap_or_default() + "\n";
+    if let Some(mut report) = report
+        && let Err(error) = report.write_all(json().as_bytes())
+    {
+        say(io::stderr(), &format!("rung: the report could not be written: {error}\n"));
+    }
+    if read.json {
+        say(io::stderr(), &json());
+    } else if !read.quiet {
+        say(io::stderr(), &words(outcome));
+    }
+    ExitCode::from(outcome.status.exit_code())
+}
+
+/// Nothing for a clean run; otherwise the most relevant refusal and how many more there were.
+fn words(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    if let Status::Failed { reason } = &outcome.status {
+        for line in reason.lines() {
+            text.push_str(&format!("rung: {line}\n"));
+        }
+    }
+    if let Some(denial) = outcome.denials.first() {
+        for line in denial.to_string().lines().take(LINES_MAX) {
+            text.push_str(&format!("rung: {line}\n"));
+        }
+    }
+    if let more @ 1.. = outcome.denials.len().saturating_sub(1) {
+        text.push_str(&format!("rung: and {more} more, in `rung audit show {}`\n", outcome.ids.run));
+    }
+    text
+}
+
+/// Prints; a closed stream is the reader's own choice.
+fn say(mut to: impl Write, text: &str) {
+    _ = to.write_all(text.as_bytes());
+}
