@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `decide` | which rules fire, and which of them wins |
 //! | `grammar`, `value` | whether an allow rule covers every word: in doubt, no |
+//! | `sed` | whether a script for `sed` does nothing but print and change text |
 //! | `loose` | whether a word could be what another rule is about: in doubt, yes |
 //! | `refusal` | how a no is worded |
 //! | `examples` | whether rules do what their examples say |
@@ -24,6 +25,7 @@ mod fixture;
 mod grammar;
 mod loose;
 mod refusal;
+mod sed;
 mod value;
 pub mod words;
 

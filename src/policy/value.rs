@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::policy::sed;
 use crate::profile::{Profile, ValueType};
 
 /// In a list of names, all that the profile passes from the caller's environment.
@@ -105,6 +106,8 @@ pub(super) fn fits(value: &ValueType, word: &[u8], form: Form, place: &Place<'_>
             | ValueType::Url
             | ValueType::KeyValue(_)
             | ValueType::Revision
+            | ValueType::Name
+            | ValueType::SedScript
             | ValueType::Argv => false,
         };
     }
@@ -123,6 +126,8 @@ pub(super) fn fits(value: &ValueType, word: &[u8], form: Form, place: &Place<'_>
         | ValueType::Host
         | ValueType::Url
         | ValueType::KeyValue(_)
+        | ValueType::Name
+        | ValueType::SedScript
         | ValueType::Revision => {
             std::str::from_utf8(word).is_ok_and(|text| is_text_of(value, text, place))
         }
@@ -140,6 +145,8 @@ fn is_text_of(value: &ValueType, text: &str, place: &Place<'_>) -> bool {
         ValueType::Url => is_url(text),
         ValueType::KeyValue(names) => is_key_value(names, text, place),
         ValueType::Revision => is_revision(text, place),
+        ValueType::Name => is_name(text),
+        ValueType::SedScript => sed::is_harmless(text),
         ValueType::PathRead | ValueType::PathWrite | ValueType::PathWorkspace | ValueType::Argv => {
             false
         }
@@ -166,6 +173,10 @@ pub(super) fn describe(value: &ValueType) -> String {
         ValueType::Url => "an http or https address without a user name",
         ValueType::KeyValue(_) => "`name=value` with a name that the profile lists",
         ValueType::Revision => "a revision, a range or a path inside the workspace",
+        ValueType::Name => "a plain name without `=` or pattern characters",
+        ValueType::SedScript => {
+            "a sed script of `p d q =`, `s///` and `y///` commands, which run and write nothing"
+        }
         ValueType::Argv => "a command",
     };
     plain.to_owned()
@@ -200,6 +211,11 @@ fn without_number(text: &str) -> Option<&str> {
     let after = text.get(whole..)?;
     let Some(fraction) = after.strip_prefix('.') else { return Some(after) };
     fraction.get(tail(fraction, without_digits(fraction))?..)
+}
+
+fn is_name(text: &str) -> bool {
+    let known = |it: u8| it.is_ascii_alphanumeric() || b"._-/:@+%,".contains(&it);
+    !text.is_empty() && !text.starts_with('-') && text.bytes().all(known)
 }
 
 fn is_host(text: &str) -> bool {
@@ -307,6 +323,12 @@ mod tests {
         let good: &[&[u8]] = &[b"HEAD~2", b"a..b", b"a...b", b"v1:src/x", b"src", b"@{u}", b"/ws"];
         let bad: &[&[u8]] = &[b"", b"-x", b":/x", b":!x", b"../x", b"a/..", b"/etc/shadow", b"~/x"];
         check(&ValueType::Revision, good, bad);
+    }
+
+    #[test]
+    fn a_name_is_no_assignment_and_no_pattern() {
+        let good: &[&[u8]] = &[b"build", b"test:unit", b"feature/x-1", b"a@1.2"];
+        check(&ValueType::Name, good, &[b"", b"-x", b"SHELL=x", b"$(x)", b"a b", b"*", b"\xff"]);
     }
 
     #[test]

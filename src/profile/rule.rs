@@ -99,6 +99,10 @@ pub enum ValueType {
     Argv,
     /// A file below the workspace that is program text: run, whoever wrote it.
     PathWorkspace,
+    /// A plain name: letters, digits and `. _ - / : @ + % ,`, so no assignment and no pattern.
+    Name,
+    /// A `sed` script of commands that neither run, read nor write anything else.
+    SedScript,
 }
 
 /// One element of an allow rule's argument grammar.
