@@ -41,12 +41,21 @@ pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu";
 pub(super) const VAR_TMP: &str = "/var/tmp";
 
 /// Every host path whose facts [`compile`](super::compile()) needs, in order and without doubles.
-pub fn wanted_paths(profile: &Profile, workspace: &Path, home: &Path) -> Vec<PathBuf> {
+/// `own` are the directories that become [`HostFacts::state_directories`].
+///
+/// [`HostFacts::state_directories`]: crate::model::HostFacts::state_directories
+pub fn wanted_paths(
+    profile: &Profile,
+    workspace: &Path,
+    home: &Path,
+    own: &[PathBuf],
+) -> Vec<PathBuf> {
     let filesystem = &profile.filesystem;
     let mut wanted: BTreeSet<PathBuf> =
         [workspace, home, Path::new(PROCESSORS), Path::new(VAR_TMP)]
             .into_iter()
             .map(Path::to_path_buf)
+            .chain(own.iter().cloned())
             .collect();
     wanted.extend(PROC_MASKED.iter().map(|name| Path::new("/proc").join(name)));
 

@@ -74,7 +74,7 @@ pub(super) fn build(
     let home = home(profile, request, host, &mut ground, &mut links)?;
     for opening in openings(profile) {
         let path = reserved(&opening, &request.home, &home)?;
-        let Some(fact) = host.path(&path) else {
+        let Some(fact) = object(host, &path) else {
             absent.push(Absent { path, because: opening.because.clone() });
             continue;
         };
@@ -208,6 +208,11 @@ fn openings(profile: &Profile) -> Vec<Opening<'_>> {
         })
     });
     grants.chain(toolchains).collect()
+}
+
+/// What a path leads to; nothing for a link to nowhere.
+fn object<'a>(host: &'a HostFacts, path: &Path) -> Option<&'a PathFact> {
+    host.path(path).filter(|fact| fact.canonical_kind != PathKind::SymbolicLink)
 }
 
 /// The path that an opening means, unless nothing of the host can be there.
@@ -376,7 +381,7 @@ fn hidden(
             let (name, because, why) = (name.clone(), because.clone(), why.to_owned());
             return Err(PlanError::Entry { name, because, why });
         };
-        found.extend(host.path(&path).map(|fact| Hidden {
+        found.extend(object(host, &path).map(|fact| Hidden {
             path: fact.canonical.clone(),
             kind: fact.canonical_kind,
             exists: true,

@@ -87,6 +87,19 @@ fn a_grant_that_finds_no_path_is_listed_and_opens_nothing() {
 }
 
 #[test]
+fn a_link_to_nowhere_opens_nothing_and_hides_nothing() {
+    let mut host = host();
+    for path in ["/opt/sdk", "/etc/shadow"] {
+        add_link(&mut host, path, "nowhere", path, PathKind::SymbolicLink);
+    }
+    let level = Level::ReadOnlyResearch;
+    let plan = plan_of(&request(level), &profile(level), &host).unwrap();
+    check(&plan, "/opt/sdk", "");
+    check(&plan, "/etc/shadow", "");
+    assert!(plan.absent.iter().any(|it| it.path.ends_with("sdk")));
+}
+
+#[test]
 fn a_profile_without_grants_shows_nothing_of_the_host_but_the_workspace() {
     let mut host = host();
     add(&mut host, &format!("{WORKSPACE}/run"), PathKind::File);
@@ -449,9 +462,9 @@ fn asking_the_host_about_the_wanted_paths_is_enough() {
     for level in LEVELS {
         let (request, profile, all) = (request(level), profile(level), host());
         let mut asked = all.clone();
-        let wanted = wanted_paths(&profile, &request.workspace, &request.home);
-        let own = |path: &PathBuf| all.state_directories.contains(path);
-        asked.paths.retain(|path, _| wanted.contains(path) || own(path));
+        let own = &all.state_directories;
+        let wanted = wanted_paths(&profile, &request.workspace, &request.home, own);
+        asked.paths.retain(|path, _| wanted.contains(path));
         assert!(asked.paths.len() < all.paths.len(), "the fixture has more than is needed");
         assert_eq!(plan_of(&request, &profile, &asked), plan_of(&request, &profile, &all));
     }
