@@ -3,7 +3,29 @@
 //! [`decide`] is the only way to get a [`Permit`], and a permit is the only way to a plan.
 //! Precedence is `never > deny > confirm > allow`; no match is a denial; the strictest matching
 //! rule wins, and neither order nor specificity matters.
+//!
+//! | file | says |
+//! |---|---|
+//! | `decide` | which rules fire, and which of them wins |
+//! | `grammar`, `value` | whether an allow rule covers every word: in doubt, no |
+//! | `loose` | whether a word could be what another rule is about: in doubt, yes |
+//! | `refusal` | how a no is worded |
+//! | `examples` | whether rules do what their examples say |
+//! | `words` | the words of a string that needs no shell |
+//!
+//! Reading the command line only narrows what the sandbox permits anyway; nothing here is what
+//! keeps a program inside.
 #![deny(clippy::wildcard_enum_match_arm)]
+
+mod decide;
+mod examples;
+#[cfg(test)]
+mod fixture;
+mod grammar;
+mod loose;
+mod refusal;
+mod value;
+pub mod words;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +33,9 @@ use serde::Serialize;
 
 use crate::model::{Denial, Origin};
 use crate::profile::Power;
+
+pub use decide::decide;
+pub use examples::{ExampleFailure, check_examples};
 
 /// "Decided: yes." Only [`decide`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,0 +1,625 @@
+//! The decision: one request against the rules of one level.
+//!
+//! [`decide`] turns a [`Finding`] into a [`Verdict`]; [`find`] makes the finding, and [`judge`] is
+//! the part of it that knows only names and words, so that wrappers (`timeout 5 ls`) and examples
+//! go through the very same rules.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::model::{Arg, Origin, ProgramFact, ProgramLocation, Request};
+use crate::policy::grammar;
+use crate::policy::grammar::Misfit;
+use crate::policy::loose;
+use crate::policy::refusal;
+use crate::policy::value::Place;
+use crate::policy::{Permit, Verdict};
+use crate::profile::{Class, Decision, Ladder, Power, Profile, Rule};
+
+/// How many commands may start one another on one command line (`nice timeout 5 ls` is three).
+const NESTING_MAX: usize = 4;
+
+/// The rule id under which programs of the workspace run.
+pub(super) const WORKSPACE_PROGRAMS: &str = "exec.workspace-programs";
+
+/// Decides one request by the profile of its level.
+pub fn decide(request: &Request, ladder: &Ladder) -> Verdict {
+    if request.level > ladder.ceiling {
+        return Verdict::Deny(refusal::above_ceiling(request, ladder));
+    }
+    let Some(profile) = ladder.profiles.get(&request.level) else {
+        return Verdict::Deny(refusal::no_profile(request));
+    };
+    match find(request, profile) {
+        Finding::Allowed(allowed) => Verdict::Allow(Permit {
+            rule: allowed.rule,
+            power: allowed.power,
+            origin: allowed.origin,
+            force_environment: allowed.force_environment,
+        }),
+        Finding::Caught(rule) if rule.decision == Decision::Confirm => {
+            Verdict::Ask(refusal::question(request, rule))
+        }
+        Finding::Caught(rule) => Verdict::Deny(refusal::by_rule(request, ladder, rule)),
+        Finding::BadProgram(problem) => {
+            Verdict::Deny(refusal::by_program(request, ladder, profile, &problem))
+        }
+        Finding::Uncovered(nearest) => {
+            Verdict::Deny(refusal::by_default(request, ladder, profile, &nearest))
+        }
+    }
+}
+
+/// What the rules of one profile say about a command.
+#[derive(Debug)]
+pub(super) enum Finding<'a> {
+    Allowed(Allowed),
+    /// A confirm, deny or never rule fired.
+    Caught(&'a Rule),
+    /// The program itself may not be started, whatever its arguments are.
+    BadProgram(ProgramProblem<'a>),
+    /// No rule covers it.
+    Uncovered(Nearest<'a>),
+}
+
+/// What a permit is made from.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    pub rule: String,
+    pub power: Power,
+    pub origin: Origin,
+    pub force_environment: BTreeMap<String, String>,
+}
+
+/// Why a program may not be started.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ProgramProblem<'a> {
+    Missing {
+        searched: &'a [PathBuf],
+    },
+    SetId {
+        path: &'a Path,
+    },
+    NotExecutable {
+        path: &'a Path,
+    },
+    Loader {
+        path: &'a Path,
+    },
+    Workspace {
+        path: &'a Path,
+    },
+    Elsewhere {
+        path: &'a Path,
+    },
+    /// A name that is not text, so no rule can be about it.
+    Nameless,
+}
+
+/// How close the command came to being allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Nearest<'a> {
+    /// No allow rule is about the program.
+    NoRule {
+        program: String,
+    },
+    /// The rule that covers most of the words, and the first word it does not cover.
+    Rule {
+        rule: &'a Rule,
+        misfit: Misfit,
+    },
+    /// A wrapper is allowed, but what it starts is named by a path or an assignment.
+    Payload {
+        word: String,
+    },
+    TooDeep,
+}
+
+/// A command as rules see it: names and words.
+pub(super) struct Command<'a> {
+    /// The one name that allow rules go by.
+    pub name: &'a str,
+    /// All names that the other rules go by.
+    pub names: Vec<&'a str>,
+    /// The words after the program.
+    pub words: &'a [Arg],
+}
+
+/// What the profile says about the request, its ceiling aside.
+pub(super) fn find<'a>(request: &'a Request, profile: &'a Profile) -> Finding<'a> {
+    let place =
+        Place { profile, workspace: &request.workspace, cwd: &request.cwd, home: &request.home };
+    let words = request.argv.get(1..).unwrap_or_default();
+    let names = all_names(request);
+    let caught = strictest(profile, &names, words, &place);
+    if let Some(rule) = caught.filter(|it| it.decision > Decision::Confirm) {
+        return Finding::Caught(rule);
+    }
+    let (path, canonical, location, setid, executable) = match &request.program {
+        ProgramFact::Missing { searched } => {
+            return Finding::BadProgram(ProgramProblem::Missing { searched });
+        }
+        ProgramFact::Found { path, canonical, location, setid, executable, .. } => {
+            (path.as_path(), canonical.as_path(), *location, *setid, *executable)
+        }
+    };
+    if setid {
+        return Finding::BadProgram(ProgramProblem::SetId { path });
+    }
+    if !executable {
+        return Finding::BadProgram(ProgramProblem::NotExecutable { path });
+    }
+    if names.iter().any(|it| is_loader(profile, it)) {
+        return Finding::BadProgram(ProgramProblem::Loader { path });
+    }
+    match location {
+        ProgramLocation::Elsewhere => Finding::BadProgram(ProgramProblem::Elsewhere { path }),
+        ProgramLocation::Workspace => match (&profile.exec.workspace_programs, caught) {
+            (None, _) => Finding::BadProgram(ProgramProblem::Workspace { path }),
+            (Some(_), Some(rule)) => Finding::Caught(rule),
+            (Some(origin), None) => Finding::Allowed(Allowed {
+                rule: WORKSPACE_PROGRAMS.to_owned(),
+                power: Power::Exec,
+                origin: origin.clone(),
+                force_environment: BTreeMap::new(),
+            }),
+        },
+        ProgramLocation::System | ProgramLocation::Toolchain => {
+            // The agent can give any name to a link in its workspace, so there the object's own
+            // name counts.
+            let named = if path.starts_with(&request.workspace) { canonical } else { path };
+            match final_name(named) {
+                Some(name) => judge(profile, &Command { name, names, words }, &place, 1),
+                None => Finding::BadProgram(ProgramProblem::Nameless),
+            }
+        }
+    }
+}
+
+/// What the rules say about names and words alone.
+pub(super) fn judge<'a>(
+    profile: &'a Profile,
+    command: &Command<'a>,
+    place: &Place<'_>,
+    depth: usize,
+) -> Finding<'a> {
+    let caught = strictest(profile, &command.names, command.words, place);
+    if let Some(rule) = caught.filter(|it| it.decision > Decision::Confirm) {
+        return Finding::Caught(rule);
+    }
+    let mut findings: Vec<Finding<'a>> = caught.map(Finding::Caught).into_iter().collect();
+    let mut misfits = Vec::new();
+    for rule in allow_rules(profile, command.name) {
+        match apply(profile, rule, command, place, depth) {
+            Ok(finding) => findings.push(finding),
+            Err(misfit) => misfits.push((rule, misfit)),
+        }
+    }
+    let strictest = findings.into_iter().max_by(|a, b| precedence(a).cmp(&precedence(b)));
+    strictest.unwrap_or_else(|| Finding::Uncovered(nearest(command, misfits)))
+}
+
+/// What an allow rule makes of the command, where its grammar covers every word.
+pub(super) fn apply<'a>(
+    profile: &'a Profile,
+    rule: &'a Rule,
+    command: &Command<'a>,
+    place: &Place<'_>,
+    depth: usize,
+) -> Result<Finding<'a>, Misfit> {
+    let program = profile.exec.programs.get(command.name);
+    let reading = grammar::read(rule, program, command.words, place)?;
+    let force_environment = program.map(|it| it.force_environment.clone()).unwrap_or_default();
+    let Some(payload) = reading.payload else {
+        return Ok(Finding::Allowed(Allowed {
+            rule: rule.id.clone(),
+            power: rule.power,
+            origin: rule.origin.clone(),
+            force_environment,
+        }));
+    };
+    let mut finding = judge_payload(profile, payload, place, depth + 1);
+    if let Finding::Allowed(allowed) = &mut finding {
+        let inner = std::mem::replace(&mut allowed.force_environment, force_environment);
+        allowed.force_environment.extend(inner);
+    }
+    Ok(finding)
+}
+
+/// The command that a wrapper starts. Which file it names is found by the wrapper at run time, in
+/// the search path that the plan sets, so here only a plain name counts.
+fn judge_payload<'a>(
+    profile: &'a Profile,
+    payload: &'a [Arg],
+    place: &Place<'_>,
+    depth: usize,
+) -> Finding<'a> {
+    let refused = |word: String| Finding::Uncovered(Nearest::Payload { word });
+    let Some((first, words)) = payload.split_first() else {
+        return refused(String::new());
+    };
+    if depth > NESTING_MAX {
+        return Finding::Uncovered(Nearest::TooDeep);
+    }
+    let Some(name) = first.as_str().and_then(|it| final_name(Path::new(it))) else {
+        return refused(first.to_string());
+    };
+    let names = vec![name];
+    let is_plain = first.as_bytes() == name.as_bytes() && !name.contains('=');
+    if is_plain && !is_loader(profile, name) {
+        return judge(profile, &Command { name, names, words }, place, depth);
+    }
+    match strictest(profile, &names, words, place) {
+        Some(rule) if rule.decision > Decision::Confirm => Finding::Caught(rule),
+        Some(_) | None => refused(first.to_string()),
+    }
+}
+
+/// The strictest rule that is not an allow rule and fires.
+fn strictest<'a>(
+    profile: &'a Profile,
+    names: &[&str],
+    words: &[Arg],
+    place: &Place<'_>,
+) -> Option<&'a Rule> {
+    let rules = profile.exec.rules.iter().filter(|it| it.decision > Decision::Allow);
+    rules
+        .filter(|rule| fires(profile, rule, names, words, place))
+        .max_by(|a, b| (a.decision, &b.id).cmp(&(b.decision, &a.id)))
+}
+
+/// Whether a rule that is not an allow rule fires: for any name, any word could mean it.
+pub(super) fn fires(
+    profile: &Profile,
+    rule: &Rule,
+    names: &[&str],
+    words: &[Arg],
+    place: &Place<'_>,
+) -> bool {
+    names.iter().any(|name| {
+        let program = profile.exec.programs.get(*name);
+        rule.programs.iter().any(|it| loose::names(it, name))
+            && loose::could_mean(&rule.when, program, words, place)
+    })
+}
+
+pub(super) fn allow_rules<'a>(profile: &'a Profile, name: &str) -> impl Iterator<Item = &'a Rule> {
+    let rules = profile.exec.rules.iter().filter(|it| it.decision == Decision::Allow);
+    rules.filter(move |rule| rule.programs.iter().any(|it| it == name))
+}
+
+/// Stricter is larger; equal findings of different rules go by the rule's id, so that the order
+/// of rules never shows.
+fn precedence<'a>(finding: &'a Finding<'_>) -> (u8, Reverse<&'a str>) {
+    match finding {
+        Finding::Allowed(allowed) => (0, Reverse(&allowed.rule)),
+        Finding::Caught(rule) => match rule.decision {
+            Decision::Allow => (0, Reverse(&rule.id)),
+            Decision::Confirm => (1, Reverse(&rule.id)),
+            Decision::Deny => (3, Reverse(&rule.id)),
+            Decision::Never => (4, Reverse(&rule.id)),
+        },
+        Finding::Uncovered(_) => (2, Reverse("")),
+        Finding::BadProgram(_) => (3, Reverse("")),
+    }
+}
+
+fn nearest<'a>(command: &Command<'a>, misfits: Vec<(&'a Rule, Misfit)>) -> Nearest<'a> {
+    let furthest =
+        misfits.into_iter().max_by(|(a, x), (b, y)| (x.covered, &b.id).cmp(&(y.covered, &a.id)));
+    match furthest {
+        Some((rule, misfit)) => Nearest::Rule { rule, misfit },
+        None => Nearest::NoRule { program: command.name.to_owned() },
+    }
+}
+
+fn is_loader(profile: &Profile, name: &str) -> bool {
+    let mut programs = profile.exec.programs.iter();
+    programs.any(|(pattern, it)| it.class == Class::Loader && loose::names(pattern, name))
+}
+
+/// Every name the program goes by: as it was asked for, where it was found, and the object's own.
+fn all_names(request: &Request) -> Vec<&str> {
+    let spelled = request.argv.first().map(|it| Path::new(it.as_os_str()));
+    let (path, canonical) = match &request.program {
+        ProgramFact::Missing { .. } => (None, None),
+        ProgramFact::Found { path, canonical, .. } => (Some(path), Some(canonical)),
+    };
+    let paths = spelled.into_iter().chain(path.map(PathBuf::as_path));
+    let mut names: Vec<&str> =
+        paths.chain(canonical.map(PathBuf::as_path)).filter_map(final_name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+pub(super) fn final_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Ids, Level, Streams};
+    use crate::policy::fixture::{allow, argv, operands, option, origin, profile, rule};
+    use crate::policy::{Question, Refusal};
+    use crate::profile::{Argument, OptionSpec, Style, ValueType, When};
+
+    fn found(path: &str, location: ProgramLocation) -> ProgramFact {
+        ProgramFact::Found {
+            path: PathBuf::from(path),
+            canonical: PathBuf::from(path),
+            location,
+            device: 1,
+            inode: 1,
+            setid: false,
+            executable: true,
+        }
+    }
+
+    fn request(line: &str, program: ProgramFact) -> Request {
+        Request {
+            argv: argv(line),
+            program,
+            level: Level::ReadOnlyResearch,
+            cwd: PathBuf::from("/ws"),
+            workspace: PathBuf::from("/ws"),
+            home: PathBuf::from("/home/user"),
+            environment: BTreeMap::new(),
+            ids: Ids::default(),
+            streams: Streams::Inherit,
+        }
+    }
+
+    /// A program of the system by its plain name.
+    fn plain(line: &str) -> Request {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        request(line, found(&format!("/usr/bin/{name}"), ProgramLocation::System))
+    }
+
+    fn ladder(rules: Vec<Rule>) -> Ladder {
+        let mut profile = profile();
+        profile.exec.rules = rules;
+        Ladder {
+            ceiling: Level::TestExecution,
+            profiles: BTreeMap::from([(profile.level, profile)]),
+        }
+    }
+
+    fn ls_and_git() -> Vec<Rule> {
+        let flags = Argument::Options(vec![option("-l", None), option("--all", None)]);
+        let log = Argument::Options(vec![option("--max-count", Some(ValueType::Uint))]);
+        let force = When { any_option: vec!["--force".to_owned()], ..When::default() };
+        vec![
+            allow("ls", "ls", vec![flags, operands(ValueType::PathRead, 0, 9)]),
+            allow("git.log", "git", vec![Argument::Word("log".to_owned()), log]),
+            Rule { when: force, ..rule("git.force", "git", Decision::Never) },
+            rule("loose", "mkfs*", Decision::Deny),
+            rule("ask", "touch", Decision::Confirm),
+        ]
+    }
+
+    #[track_caller]
+    fn denied(request: &Request, ladder: &Ladder) -> Refusal {
+        match decide(request, ladder) {
+            Verdict::Deny(refusal) => refusal,
+            other @ (Verdict::Allow(_) | Verdict::Ask(_)) => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn allowed(request: &Request, ladder: &Ladder) -> Permit {
+        match decide(request, ladder) {
+            Verdict::Allow(permit) => permit,
+            other @ (Verdict::Ask(_) | Verdict::Deny(_)) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_permit_carries_its_rule_and_what_the_pack_sets() {
+        let permit = allowed(&plain("git --no-pager log --max-count 5"), &ladder(ls_and_git()));
+        assert_eq!(permit.rule(), "git.log");
+        assert_eq!(permit.power(), Power::Read);
+        assert_eq!(permit.origin(), &origin());
+        assert_eq!(permit.force_environment().get("GIT_PAGER").map(String::as_str), Some("cat"));
+    }
+
+    #[test]
+    fn the_strictest_rule_wins_wherever_it_stands() {
+        let strictness = [Decision::Allow, Decision::Confirm, Decision::Deny, Decision::Never];
+        for (weaker, stricter) in strictness.iter().zip(strictness.iter().skip(1)) {
+            let mut rules = vec![rule("a", "ls", *weaker), rule("b", "ls", *stricter)];
+            let one = decide(&plain("ls"), &ladder(rules.clone()));
+            rules.reverse();
+            assert_eq!(one, decide(&plain("ls"), &ladder(rules)));
+            let by = match one {
+                Verdict::Allow(permit) => permit.rule().to_owned(),
+                Verdict::Ask(question) => question.rule,
+                Verdict::Deny(refusal) => refusal.denial.rule,
+            };
+            assert_eq!(by, "b", "{stricter:?} against {weaker:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_word_that_no_rule_covers_and_the_smallest_change() {
+        let denial = denied(&plain("git log --maxx"), &ladder(ls_and_git())).denial;
+        assert_eq!(denial.rule, "default");
+        assert_eq!(denial.object, "git log --maxx");
+        assert_eq!(denial.reason, "`--maxx` is not an option that rule `git.log` knows");
+        let change = "`--maxx` among the options of rule `git.log` (rules.toml:7)";
+        assert_eq!(denial.allow_with.as_deref(), Some(change));
+        assert!(denial.next.contains("deliberate limit of level 1"), "{}", denial.next);
+    }
+
+    #[test]
+    fn an_abbreviated_option_is_refused_with_its_full_name() {
+        let denial = denied(&plain("git log --max 5"), &ladder(ls_and_git())).denial;
+        assert_eq!(denial.next, "write the option in full: `--max-count`");
+        assert_eq!(denial.allow_with, None);
+    }
+
+    #[test]
+    fn an_unknown_program_is_refused_by_its_name() {
+        let denial = denied(&plain("curl x"), &ladder(ls_and_git())).denial;
+        assert_eq!(denial.reason, "no rule at level 1 allows `curl`");
+        let change = "an `[[exec.rule]]` for `curl` in `level-1.toml`";
+        assert_eq!(denial.allow_with.as_deref(), Some(change));
+    }
+
+    #[test]
+    fn a_refusal_knows_the_level_that_would_allow_it() {
+        let mut ladder = ladder(ls_and_git());
+        let mut higher = profile();
+        higher.level = Level::TestExecution;
+        higher.exec.rules = vec![allow("net.curl", "curl", vec![operands(ValueType::Text, 1, 1)])];
+        ladder.profiles.insert(higher.level, higher);
+        let change = Some("level 3 allows it by rule `net.curl`");
+        assert_eq!(denied(&plain("curl x"), &ladder).denial.allow_with.as_deref(), change);
+        let missing = request("curl x", ProgramFact::Missing { searched: Vec::new() });
+        assert_eq!(denied(&missing, &ladder).denial.allow_with.as_deref(), change);
+        assert!(denied(&plain("curl x y"), &ladder).denial.allow_with.unwrap().contains("curl"));
+    }
+
+    #[test]
+    fn a_never_rule_offers_no_change() {
+        let refusal = denied(&plain("git log --force"), &ladder(ls_and_git()));
+        assert!(refusal.never);
+        assert_eq!(refusal.denial.allow_with, None);
+        assert_eq!(refusal.denial.origin, Some(origin()));
+    }
+
+    #[test]
+    fn a_confirm_rule_asks_and_says_that_an_approval_is_needed() {
+        let Verdict::Ask(Question { denial, rule, .. }) =
+            decide(&plain("touch x"), &ladder(ls_and_git()))
+        else {
+            panic!("not asked");
+        };
+        assert_eq!(rule, "ask");
+        assert_eq!(denial.reason, "this needs an approval: the test says so");
+    }
+
+    #[test]
+    fn a_level_above_the_ceiling_is_refused_before_any_rule() {
+        let mut request = plain("ls");
+        request.level = Level::ApprovedIntegration;
+        let denial = denied(&request, &ladder(ls_and_git())).denial;
+        assert_eq!(denial.rule, "ceiling");
+        let reason = "level 4 is above the ceiling of level 3; levels 4 to 6 need a signed grant";
+        assert_eq!(denial.reason, reason);
+        request.level = Level::LocalWrites;
+        assert!(denied(&request, &ladder(ls_and_git())).denial.reason.contains("no profile"));
+    }
+
+    #[test]
+    fn a_program_is_judged_by_where_it_was_found() {
+        let ladder = ladder(ls_and_git());
+        let rule_of = |path: &str, location| {
+            denied(&request("ls -l", found(path, location)), &ladder).denial.rule
+        };
+        assert_eq!(rule_of("/ws/ls", ProgramLocation::Workspace), "exec.workspace-programs");
+        assert_eq!(rule_of("/opt/x/ls", ProgramLocation::Elsewhere), "filesystem.read");
+        assert_eq!(rule_of("/usr/bin/lsx", ProgramLocation::System), "default");
+        let toolchain = found("/home/user/.cargo/bin/ls", ProgramLocation::Toolchain);
+        assert_eq!(allowed(&request("/any/name -l", toolchain), &ladder).rule(), "ls");
+    }
+
+    #[test]
+    fn a_link_that_the_agent_made_does_not_lend_its_name() {
+        let mut fact = found("/ws/ls", ProgramLocation::System);
+        if let ProgramFact::Found { canonical, .. } = &mut fact {
+            *canonical = PathBuf::from("/usr/bin/env");
+        }
+        let reason = denied(&request("./ls rm x", fact), &ladder(ls_and_git())).denial.reason;
+        assert_eq!(reason, "no rule at level 1 allows `env`");
+    }
+
+    #[test]
+    fn a_denial_looks_at_every_name_of_the_program() {
+        let mut fact = found("/usr/bin/x", ProgramLocation::System);
+        if let ProgramFact::Found { canonical, .. } = &mut fact {
+            *canonical = PathBuf::from("/usr/sbin/mkfs.ext4");
+        }
+        assert_eq!(denied(&request("x", fact), &ladder(ls_and_git())).denial.rule, "loose");
+        let missing = ProgramFact::Missing { searched: vec![PathBuf::from("/usr/bin")] };
+        let refusal = denied(&request("mkfs.xfs /dev/sda", missing.clone()), &ladder(ls_and_git()));
+        assert_eq!((refusal.denial.rule.as_str(), refusal.not_found), ("loose", false));
+        let refusal = denied(&request("nope", missing), &ladder(ls_and_git()));
+        assert!(refusal.not_found);
+        assert_eq!(refusal.denial.reason, "there is no program `nope` in /usr/bin");
+    }
+
+    #[test]
+    fn set_id_loader_and_non_executable_files_never_start() {
+        let mut profile = profile();
+        let mut loader = crate::policy::fixture::program("ld-linux*", Style::Gnu, &[]);
+        loader.class = Class::Loader;
+        profile.exec.programs.insert(loader.name.clone(), loader);
+        profile.exec.workspace_programs = Some(origin());
+        profile.exec.rules = ls_and_git();
+        let ladder =
+            Ladder { ceiling: profile.level, profiles: BTreeMap::from([(profile.level, profile)]) };
+        let check = |change: &dyn Fn(&mut bool, &mut bool), path: &str, rule: &str| {
+            let mut fact = found(path, ProgramLocation::Workspace);
+            if let ProgramFact::Found { setid, executable, .. } = &mut fact {
+                change(setid, executable);
+            }
+            assert_eq!(denied(&request("x", fact), &ladder).denial.rule, rule);
+        };
+        check(&|setid, _| *setid = true, "/ws/x", "exec.set-id");
+        check(&|_, executable| *executable = false, "/ws/x", "exec.not-executable");
+        check(&|_, _| {}, "/ws/ld-linux-x86-64.so.2", "exec.loader");
+        let built = request("./a.out --any", found("/ws/a.out", ProgramLocation::Workspace));
+        assert_eq!(allowed(&built, &ladder).rule(), "exec.workspace-programs");
+    }
+
+    fn wrappers() -> Vec<Rule> {
+        let mut rules = ls_and_git();
+        let command = || operands(ValueType::Argv, 1, 1);
+        rules.push(allow(
+            "timeout",
+            "timeout",
+            vec![operands(ValueType::Duration, 1, 1), command()],
+        ));
+        let passed = ValueType::KeyValue(vec!["@environment.pass".to_owned()]);
+        rules.push(allow("env", "env", vec![operands(passed, 0, 9), command()]));
+        rules
+    }
+
+    #[test]
+    fn a_wrapper_is_as_strict_as_the_command_it_starts() {
+        let ladder = ladder(wrappers());
+        let permit = allowed(&plain("timeout 5 env LANG=C git log"), &ladder);
+        assert_eq!(permit.rule(), "git.log");
+        assert_eq!(permit.force_environment().len(), 1);
+        assert!(denied(&plain("timeout 5 git log --force"), &ladder).never);
+        assert!(denied(&plain("timeout 5 /usr/bin/git log --force"), &ladder).never);
+        assert!(matches!(decide(&plain("env touch x"), &ladder), Verdict::Ask(_)));
+        for line in [
+            "timeout 5 curl x",
+            "timeout 5 ./ls",
+            "timeout 5 /bin/ls",
+            "timeout 5",
+            "timeout ls",
+            "env LD_PRELOAD=x ls",
+            "env GIT_PAGER=x git log",
+            "env -i ls",
+            "env -S ls",
+            "env env env env env ls",
+        ] {
+            assert!(!denied(&plain(line), &ladder).never, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_smallest_change_does_not_depend_on_the_order_of_rules() {
+        let spec = |name: &str| Argument::Options(vec![OptionSpec { ..option(name, None) }]);
+        let mut rules = vec![allow("a", "x", vec![spec("-a")]), allow("b", "x", vec![spec("-a")])];
+        let one = denied(&plain("x -a -z"), &ladder(rules.clone()));
+        rules.reverse();
+        assert_eq!(one, denied(&plain("x -a -z"), &ladder(rules)));
+        assert!(one.denial.reason.contains("rule `a`"), "{}", one.denial.reason);
+    }
+}

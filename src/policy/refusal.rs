@@ -1,0 +1,361 @@
+//! The words of a refusal: what was not covered, the smallest change that would cover it, and
+//! what the agent should do instead.
+//!
+//! Nothing is decided here, except the question "would another level allow it?", which is put to
+//! the same rules.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::{Arg, Denial, Layer, ProgramFact, Request};
+use crate::policy::decide::{Command, Finding, Nearest, ProgramProblem, final_name, find, judge};
+use crate::policy::grammar::Problem;
+use crate::policy::value::Place;
+use crate::policy::{Question, Refusal};
+use crate::profile::{Decision, Ladder, Profile, Rule};
+
+/// How much of a command line a refusal quotes.
+const OBJECT_CHARACTERS_MAX: usize = 200;
+
+/// The rule name of a refusal that no rule made.
+const DEFAULT: &str = "default";
+
+pub(super) fn above_ceiling(request: &Request, ladder: &Ladder) -> Refusal {
+    let grant =
+        if request.level.needs_grant() { "; levels 4 to 6 need a signed grant" } else { "" };
+    let (level, ceiling) = (request.level, ladder.ceiling);
+    let allowing = level_that_allows(request, ladder);
+    refuse(Denial {
+        reason: format!("level {level} is above the ceiling of level {ceiling}{grant}"),
+        allow_with: Some(allowing.unwrap_or_else(|| {
+            "a higher ceiling, set outside the workspace by the person who starts rung".to_owned()
+        })),
+        next: format!("run it at level {ceiling} or lower, or ask the person who started you"),
+        ..denial(request, "ceiling")
+    })
+}
+
+pub(super) fn no_profile(request: &Request) -> Refusal {
+    let level = request.level;
+    refuse(Denial {
+        reason: format!("there is no profile for level {level}, so nothing is allowed there"),
+        allow_with: Some(format!("a profile for level {level}")),
+        next: "run it at a level that has a profile, or ask the person who started you".to_owned(),
+        ..denial(request, DEFAULT)
+    })
+}
+
+/// A confirm rule fired.
+pub(super) fn question(request: &Request, rule: &Rule) -> Question {
+    let denial = Denial {
+        reason: format!("this needs an approval: {}", rule.because),
+        origin: Some(rule.origin.clone()),
+        allow_with: Some("an approval of exactly this command by a person".to_owned()),
+        next: instead_or(rule, "ask a person to approve it, and do not look for a way around"),
+        ..denial(request, &rule.id)
+    };
+    Question { denial, rule: rule.id.clone(), power: rule.power }
+}
+
+/// A deny or never rule fired.
+pub(super) fn by_rule(request: &Request, ladder: &Ladder, rule: &Rule) -> Refusal {
+    let never = rule.decision == Decision::Never;
+    let narrower = || format!("a narrower condition in rule `{}` ({})", rule.id, rule.origin);
+    let next = if never {
+        "this is never allowed, at any level and with any approval: do not look for another way \
+         to the same effect"
+            .to_owned()
+    } else {
+        deliberate(request)
+    };
+    let denial = Denial {
+        reason: rule.because.clone(),
+        origin: Some(rule.origin.clone()),
+        allow_with: (!never).then(|| level_that_allows(request, ladder).unwrap_or_else(narrower)),
+        next: instead_or(rule, &next),
+        ..denial(request, &rule.id)
+    };
+    Refusal { denial, not_found: false, never }
+}
+
+/// The program may not be started, whatever its arguments are.
+pub(super) fn by_program(
+    request: &Request,
+    ladder: &Ladder,
+    profile: &Profile,
+    problem: &ProgramProblem<'_>,
+) -> Refusal {
+    let level = request.level;
+    let file = file_of(profile);
+    let shown = |path: &Path| path.display().to_string();
+    let (rule, reason, change) = match problem {
+        ProgramProblem::Missing { searched } => return missing(request, ladder, searched),
+        ProgramProblem::SetId { path } => (
+            "exec.set-id",
+            format!("`{}` has a set-id bit and would run as someone else", shown(path)),
+            None,
+        ),
+        ProgramProblem::NotExecutable { path } => (
+            "exec.not-executable",
+            format!("`{}` is not an executable file", shown(path)),
+            Some(format!("the execute permission on `{}`", shown(path))),
+        ),
+        ProgramProblem::Loader { path } => (
+            "exec.loader",
+            format!("`{}` is a program loader: it would run any file as a program", shown(path)),
+            None,
+        ),
+        ProgramProblem::Workspace { path } => (
+            "exec.workspace-programs",
+            format!("level {level} runs no programs of the workspace, such as `{}`", shown(path)),
+            Some(format!("`workspace_programs = true` under `[exec]` in {file}")),
+        ),
+        ProgramProblem::Elsewhere { path } => {
+            let directory = path.parent().unwrap_or(path).display();
+            let entry = format!("{{ path = \"{directory}\", programs = true, because = \"...\" }}");
+            (
+                "filesystem.read",
+                format!("`{}` is in no program directory of level {level}", shown(path)),
+                Some(format!("the entry `{entry}` in `filesystem.read` of {file}")),
+            )
+        }
+        ProgramProblem::Nameless => {
+            (DEFAULT, "the program's name is not text, so no rule covers it".to_owned(), None)
+        }
+    };
+    let may_move =
+        matches!(problem, ProgramProblem::Workspace { .. } | ProgramProblem::Elsewhere { .. });
+    let other_level = may_move.then(|| level_that_allows(request, ladder)).flatten();
+    refuse(Denial {
+        reason,
+        allow_with: other_level.or(change),
+        next: deliberate(request),
+        ..denial(request, rule)
+    })
+}
+
+fn missing(request: &Request, ladder: &Ladder, searched: &[PathBuf]) -> Refusal {
+    const PLACES_SHOWN_MAX: usize = 8;
+    let places: Vec<String> =
+        searched.iter().take(PLACES_SHOWN_MAX).map(|it| it.display().to_string()).collect();
+    let name = request.argv.first().map(Arg::to_string).unwrap_or_default();
+    let denial = Denial {
+        reason: format!("there is no program `{name}` in {}", places.join(", ")),
+        allow_with: level_that_allows(request, ladder),
+        next: "check the name; nothing can be installed from inside the sandbox".to_owned(),
+        ..denial(request, "exec.search-path")
+    };
+    Refusal { denial, not_found: true, never: false }
+}
+
+/// No rule covers the command.
+pub(super) fn by_default(
+    request: &Request,
+    ladder: &Ladder,
+    profile: &Profile,
+    nearest: &Nearest<'_>,
+) -> Refusal {
+    let level = request.level;
+    let file = file_of(profile);
+    let (reason, change) = match nearest {
+        Nearest::NoRule { program } => (
+            format!("no rule at level {level} allows `{program}`"),
+            Some(format!("an `[[exec.rule]]` for `{program}` in {file}")),
+        ),
+        Nearest::Rule { rule, misfit } => {
+            (sentence(&misfit.problem, rule), change_to(rule, &misfit.problem))
+        }
+        Nearest::Payload { word } => (
+            format!(
+                "`{word}` would be started by another program, which only a plain program name with a rule may be"
+            ),
+            None,
+        ),
+        Nearest::TooDeep => ("too many programs start one another on this line".to_owned(), None),
+    };
+    refuse(Denial {
+        reason,
+        allow_with: level_that_allows(request, ladder).or(change),
+        next: advice(request, nearest),
+        ..denial(request, DEFAULT)
+    })
+}
+
+/// What the nearest rule does not cover.
+pub(super) fn sentence(problem: &Problem, rule: &Rule) -> String {
+    let id = &rule.id;
+    match problem {
+        Problem::UnknownOption { option, .. } => {
+            format!("`{option}` is not an option that rule `{id}` knows")
+        }
+        Problem::NoValueTaken { option } => {
+            format!("rule `{id}` knows `{option}` as an option without a value")
+        }
+        Problem::ValueMissing { option, wanted } => {
+            format!("`{option}` needs {wanted} after it, by rule `{id}`")
+        }
+        Problem::BadValue { option, value, wanted } => {
+            format!("`{value}` is not {wanted}, which rule `{id}` requires after `{option}`")
+        }
+        Problem::BadOperand { operand, wanted } => {
+            format!("`{operand}` is not {wanted}, which rule `{id}` requires there")
+        }
+        Problem::TooManyOperands { operand } => {
+            format!("`{operand}` is one argument more than rule `{id}` allows")
+        }
+        Problem::TooFewOperands { wanted } => {
+            format!("an argument is missing: rule `{id}` requires {wanted}")
+        }
+        Problem::OtherWord { word, wanted } => {
+            format!("`{word}` is not {wanted}, which rule `{id}` requires there")
+        }
+    }
+}
+
+fn change_to(rule: &Rule, problem: &Problem) -> Option<String> {
+    let place = format!("rule `{}` ({})", rule.id, rule.origin);
+    match problem {
+        Problem::UnknownOption { abbreviates: Some(_), .. }
+        | Problem::ValueMissing { .. }
+        | Problem::TooFewOperands { .. } => None,
+        Problem::UnknownOption { option, abbreviates: None } => {
+            Some(format!("`{option}` among the options of {place}"))
+        }
+        Problem::NoValueTaken { option } | Problem::BadValue { option, .. } => {
+            Some(format!("another type for `{option}` in {place}"))
+        }
+        Problem::BadOperand { .. } | Problem::TooManyOperands { .. } => {
+            Some(format!("other operands in {place}"))
+        }
+        Problem::OtherWord { word, .. } => Some(format!("a rule for `{word}` beside {place}")),
+    }
+}
+
+fn advice(request: &Request, nearest: &Nearest<'_>) -> String {
+    match nearest {
+        Nearest::Rule { misfit, .. } => match &misfit.problem {
+            Problem::UnknownOption { abbreviates: Some(full), .. } => {
+                format!("write the option in full: `{full}`")
+            }
+            Problem::ValueMissing { .. } | Problem::TooFewOperands { .. } => {
+                "complete the command line".to_owned()
+            }
+            Problem::UnknownOption { abbreviates: None, .. }
+            | Problem::NoValueTaken { .. }
+            | Problem::BadValue { .. }
+            | Problem::BadOperand { .. }
+            | Problem::TooManyOperands { .. }
+            | Problem::OtherWord { .. } => deliberate(request),
+        },
+        Nearest::Payload { .. } | Nearest::TooDeep => {
+            "run the inner command by itself, by its plain name".to_owned()
+        }
+        Nearest::NoRule { .. } => deliberate(request),
+    }
+}
+
+fn deliberate(request: &Request) -> String {
+    format!(
+        "this is a deliberate limit of level {}: do not retry with other spellings; go on without \
+         it and say what was left out",
+        request.level
+    )
+}
+
+fn instead_or(rule: &Rule, otherwise: &str) -> String {
+    rule.instead.clone().unwrap_or_else(|| otherwise.to_owned())
+}
+
+/// The lowest other level of the ladder whose rules would let the command through.
+fn level_that_allows(request: &Request, ladder: &Ladder) -> Option<String> {
+    let mut others = ladder.profiles.values().filter(|it| it.level != request.level);
+    others.find_map(|profile| permission_at(request, ladder, profile))
+}
+
+fn permission_at(request: &Request, ladder: &Ladder, profile: &Profile) -> Option<String> {
+    let how = match find_by_name(request, profile)? {
+        Finding::Allowed(allowed) => format!("allows it by rule `{}`", allowed.rule),
+        Finding::Caught(rule) if rule.decision == Decision::Confirm => {
+            format!("allows it with an approval, by rule `{}`", rule.id)
+        }
+        Finding::Caught(_) | Finding::BadProgram(_) | Finding::Uncovered(_) => return None,
+    };
+    let ceiling = ladder.ceiling;
+    let above = if profile.level > ceiling {
+        format!(", above the ceiling of level {ceiling}")
+    } else {
+        String::new()
+    };
+    Some(format!("level {} {how}{above}", profile.level))
+}
+
+/// Where a program lies was looked up for the request's own level, so a place that this level does
+/// not know says nothing about another.
+fn find_by_name<'a>(request: &'a Request, profile: &'a Profile) -> Option<Finding<'a>> {
+    let finding = find(request, profile);
+    match finding {
+        Finding::BadProgram(ProgramProblem::Elsewhere { .. } | ProgramProblem::Missing { .. }) => {}
+        Finding::BadProgram(_)
+        | Finding::Allowed(_)
+        | Finding::Caught(_)
+        | Finding::Uncovered(_) => return Some(finding),
+    }
+    let (first, words) = request.argv.split_first()?;
+    let name = match &request.program {
+        ProgramFact::Missing { .. } => first.as_str().filter(|it| !it.contains('/'))?,
+        ProgramFact::Found { path, .. } => final_name(path)?,
+    };
+    let place =
+        Place { profile, workspace: &request.workspace, cwd: &request.cwd, home: &request.home };
+    Some(judge(profile, &Command { name, names: vec![name], words }, &place, 1))
+}
+
+fn file_of(profile: &Profile) -> String {
+    match profile.sources.last() {
+        Some(file) => format!("`{file}`"),
+        None => format!("the profile of level {}", profile.level),
+    }
+}
+
+fn refuse(denial: Denial) -> Refusal {
+    Refusal { denial, not_found: false, never: false }
+}
+
+/// What all refusals of a request have in common.
+fn denial(request: &Request, rule: &str) -> Denial {
+    Denial {
+        layer: Layer::Policy,
+        rule: rule.to_owned(),
+        level: request.level,
+        object: command_text(&request.argv),
+        reason: String::new(),
+        origin: None,
+        allow_with: None,
+        next: String::new(),
+        count: 1,
+    }
+}
+
+/// The command line as a person would write it, cut where it gets long.
+pub(super) fn command_text(argv: &[Arg]) -> String {
+    let mut text = String::new();
+    for (position, word) in argv.iter().enumerate() {
+        if position > 0 {
+            text.push(' ');
+        }
+        let shown = word.to_string();
+        let plain = !shown.is_empty() && !shown.contains([' ', '\'', '"']);
+        if plain {
+            text.push_str(&shown);
+        } else {
+            text.push('\'');
+            text.push_str(&shown);
+            text.push('\'');
+        }
+        if text.chars().count() > OBJECT_CHARACTERS_MAX {
+            let mut cut: String = text.chars().take(OBJECT_CHARACTERS_MAX).collect();
+            cut.push('…');
+            return cut;
+        }
+    }
+    text
+}
