@@ -27,6 +27,10 @@ pub struct HostFacts {
     /// A cgroup v2 directory that this user may create children in, with the memory and pids
     /// controllers enabled for them.
     pub cgroup: Option<PathBuf>,
+    /// Rung's own state and configuration directories, canonical where they exist and then with
+    /// their own entry in `paths`. No view shows them and no workspace or write grant may reach
+    /// them.
+    pub state_directories: Vec<PathBuf>,
     /// What was found at each path that the profile and the request name, keyed by the spelling
     /// after `~` was replaced. A path that is missing from the map does not exist.
     pub paths: BTreeMap<PathBuf, PathFact>,
@@ -103,10 +107,14 @@ pub enum Cause {
 pub struct PathFact {
     /// The path itself, not following a final symbolic link.
     pub kind: PathKind,
-    /// Without symbolic links. Equal to the spelling where nothing was a link.
+    /// What the path itself points to, word for word, where it is a symbolic link.
+    pub link: Option<PathBuf>,
+    /// Without symbolic links. Equal to the spelling where nothing was a link, or where a link
+    /// leads nowhere; then `canonical_kind` is a link too.
     pub canonical: PathBuf,
     /// What the canonical path is.
     pub canonical_kind: PathKind,
+    /// Of the canonical path.
     pub device: u64,
     pub inode: u64,
 }

@@ -6,15 +6,39 @@
 //! compared with another level's and be tested without root.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod compile;
+mod environment;
+mod error;
+mod explain;
+mod gaps;
+mod landlock;
+mod paths;
+mod predict;
+mod protect;
 mod rights;
+mod surface;
 pub mod syscalls;
+mod view;
+mod within;
+mod workspace;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use compile::compile;
+pub use error::PlanError;
+pub use explain::explain;
+pub use paths::wanted_paths;
+pub use predict::{Answer, Operation, Prediction, predict};
 pub use rights::FsRights;
+pub use within::within;
 
 use crate::model::{
     Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, Span, Streams,
@@ -244,8 +268,11 @@ pub struct Gap {
     pub essential: bool,
 }
 
+/// A grant that opens nothing in this run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absent {
+    /// The place that does not exist or is hidden by another entry; a name without a leading `/`
+    /// is a network host, which this version cannot reach.
     pub path: PathBuf,
     pub because: Origin,
 }
@@ -279,5 +306,14 @@ impl RecordedPlan {
 
     pub fn receipt(&self) -> Receipt {
         self.receipt
+    }
+}
+
+impl SandboxPlan {
+    /// Names the plan in records: the digest of its JSON form.
+    pub fn digest(&self) -> Result<Digest, PlanError> {
+        let json = serde_json::to_vec(self)
+            .map_err(|error| PlanError::Unprintable { why: error.to_string() })?;
+        Ok(Digest::of("plan", &[&json]))
     }
 }

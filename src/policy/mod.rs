@@ -50,6 +50,13 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// A permit that nobody decided, for the unit tests of what comes after.
+    #[cfg(test)]
+    pub(crate) fn undecided(rule: &str, force_environment: BTreeMap<String, String>) -> Self {
+        let origin = Origin::built_in("a unit test");
+        Self { rule: rule.to_owned(), power: Power::Exec, origin, force_environment }
+    }
+
     /// The id of the rule that allowed the command.
     pub fn rule(&self) -> &str {
         &self.rule

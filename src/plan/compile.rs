@@ -1,0 +1,175 @@
+//! From a permitted request to the plan: the one function that brings all parts together.
+//!
+//! The order is the order of refusals: first what the caller got wrong, then what the profile got
+//! wrong, then what this host cannot do.
+
+use std::path::PathBuf;
+
+use super::paths::plain;
+use super::surface::top;
+use super::view::View;
+use super::{
+    Absent, CommandPlan, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan,
+    PlanError, SandboxPlan, SyscallPlan, ViewEntry, What,
+};
+use super::{environment, gaps, landlock, view, workspace};
+use crate::model::{Digest, HostFacts, ProgramFact, Request};
+use crate::policy::Permit;
+use crate::profile::{Limit, Profile, WorkspaceMode};
+
+/// Whom real root becomes: the id that every system calls `nobody`.
+const NOBODY: u32 = 65534;
+
+/// Everything the kernel will be told about this run. `filter` is the digest of the compiled
+/// system call filter for the profile's table.
+pub fn compile(
+    permit: &Permit,
+    request: &Request,
+    profile: &Profile,
+    host: &HostFacts,
+    filter: Digest,
+) -> Result<SandboxPlan, PlanError> {
+    if request.level != profile.level {
+        return Err(PlanError::WrongLevel { profile: profile.level, request: request.level });
+    }
+    let workspace = workspace::check(request, profile, host)?;
+    if profile.filesystem.workspace.mode == WorkspaceMode::Session {
+        let because = profile.filesystem.workspace.origin.clone();
+        return Err(PlanError::NeedsSession { level: profile.level, because });
+    }
+    let environment = environment::build(permit, request, profile, host)?;
+    let View { entries, watched, mut absent } = view::build(profile, request, host, workspace)?;
+    entries.iter().try_for_each(as_text)?;
+    let program = program(request, &entries)?;
+    let landlock_abi = landlock::usable_abi(host, landlock::writes(&entries));
+    let gaps = gaps::accepted(profile, host, landlock_abi)?;
+    // There is no gateway to them yet. Less than the profile allows, so no gap.
+    absent.extend(profile.network.destinations.iter().map(|destination| Absent {
+        path: destination.host.clone().into(),
+        because: destination.origin.clone(),
+    }));
+    let loopback = profile.network.loopback.clone();
+    Ok(SandboxPlan {
+        level: profile.level,
+        profile: profile.name.clone(),
+        profile_digest: profile.digest,
+        rule: permit.rule().to_owned(),
+        command: CommandPlan {
+            program,
+            argv: request.argv.clone(),
+            cwd: request.cwd.clone(),
+            environment,
+        },
+        identity: identity(host),
+        landlock: landlock::rules(&entries, landlock_abi, loopback.is_some()),
+        view: entries,
+        watched,
+        syscalls: SyscallPlan {
+            table: profile.syscalls.table,
+            arch: host.arch,
+            filter,
+            because: profile.syscalls.origin.clone(),
+        },
+        network: NetworkPlan { loopback, destinations: Vec::new() },
+        limits: limits(profile, host),
+        output: OutputPlan {
+            max: profile.output.max.as_ref().map(limited),
+            when_full: profile.output.when_full,
+        },
+        durable: profile.audit.durable,
+        streams: request.streams,
+        gaps,
+        absent,
+    })
+}
+
+/// The command's files are the user's own. Inside it has the same ids, but never 0: a process that
+/// believes to be root gets its capabilities back with every exec.
+fn identity(host: &HostFacts) -> Identity {
+    let inner = |id: u32| if id == 0 { NOBODY } else { id };
+    Identity {
+        outer_uid: host.uid,
+        outer_gid: host.gid,
+        inner_uid: inner(host.uid),
+        inner_gid: inner(host.gid),
+        last_capability: host.last_capability,
+    }
+}
+
+fn limits(profile: &Profile, host: &HostFacts) -> LimitPlan {
+    let limits = &profile.limits;
+    LimitPlan {
+        wall: limited(&limits.wall),
+        grace: limited(&limits.grace),
+        processes: limited(&limits.processes),
+        open_files: limited(&limits.open_files),
+        memory: limited(&limits.memory),
+        memory_by: host.cgroup.clone().map_or(MemoryBy::Polling, MemoryBy::Cgroup),
+        file: limited(&limits.file),
+    }
+}
+
+fn limited<T: Copy>(limit: &Limit<T>) -> Limited<T> {
+    Limited { max: limit.max, because: limit.origin.clone() }
+}
+
+/// The path the command was found at, if the view shows it and its programs may be started.
+fn program(request: &Request, view: &[ViewEntry]) -> Result<PathBuf, PlanError> {
+    let ProgramFact::Found { path, canonical, .. } = &request.program else {
+        let name = request.argv.first().map_or_else(String::new, ToString::to_string);
+        return Err(PlanError::NoProgram { name });
+    };
+    let refuse = || PlanError::ProgramNotInView { path: path.clone(), level: request.level };
+    // The name by which it is started, and the object that is started.
+    let named = top(view, path).ok_or_else(refuse)?;
+    let object = top(view, canonical).ok_or_else(refuse)?;
+    let startable = match &object.what {
+        What::Bind { programs, .. } => *programs,
+        // Laid on the workspace: its programs are the workspace's.
+        What::Pinned { .. } | What::Protected { .. } => view
+            .iter()
+            .rev()
+            .filter(|it| canonical.starts_with(&it.path))
+            .find_map(ViewEntry::bound)
+            .is_some_and(|(_, programs)| programs),
+        What::Directory
+        | What::Private { .. }
+        | What::SymbolicLink { .. }
+        | What::Proc { .. }
+        | What::Devices { .. }
+        | What::Masked { .. } => false,
+    };
+    let reached = matches!(
+        named.what,
+        What::Bind { .. }
+            | What::SymbolicLink { .. }
+            | What::Pinned { .. }
+            | What::Protected { .. }
+    );
+    let absolute = plain(path).as_ref() == Some(path);
+    if !startable || !reached || !absolute {
+        return Err(refuse());
+    }
+    if path.to_str().is_none() {
+        return Err(PlanError::NotText { path: path.clone() });
+    }
+    Ok(path.clone())
+}
+
+fn as_text(entry: &ViewEntry) -> Result<(), PlanError> {
+    let target = match &entry.what {
+        What::SymbolicLink { target } => Some(target),
+        What::Bind { source, .. } => Some(source),
+        What::Directory
+        | What::Private { .. }
+        | What::Proc { .. }
+        | What::Devices { .. }
+        | What::Masked { .. }
+        | What::Pinned { .. }
+        | What::Protected { .. } => None,
+    };
+    match [Some(&entry.path), target].into_iter().flatten().find(|it| it.to_str().is_none()) {
+        Some(path) => Err(PlanError::NotText { path: path.clone() }),
+        None => Ok(()),
+    }
+}

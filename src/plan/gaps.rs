@@ -1,0 +1,129 @@
+//! What this host cannot keep of what the plan promises.
+//!
+//! Most of the sandbox has no second way to be built: without namespaces, mounts or the filter
+//! there is no plan, whatever the profile accepts. Landlock says again what the mounts say, and a
+//! process limit is one wall of several; there the profile decides.
+
+use super::{Gap, PlanError};
+use crate::model::{Cause, HostFacts, Mechanism, Probe};
+use crate::profile::{OnGap, Profile};
+
+/// What every view, namespace and filter is built from, and what would be lost without it.
+const ESSENTIAL: [(Mechanism, &str); 9] = [
+    (Mechanism::UserNamespace, "nothing can be isolated without root"),
+    (Mechanism::Mount, "the command would see and reach the whole file system"),
+    (Mechanism::DetachedMounts, "read-only trees could hold writable mounts"),
+    (Mechanism::PidNamespace, "processes of the run could outlive it and reach others"),
+    (Mechanism::Loopback, "the command would share the host's network"),
+    (Mechanism::Proc, "the command would see the processes of others, or none of its own"),
+    (Mechanism::NestedUserNamespace, "the command could undo its own mounts"),
+    (Mechanism::Seccomp, "every system call of the kernel would be open to the command"),
+    (Mechanism::Devpts, "the command would reach terminals of others, or none"),
+];
+
+/// The gaps that the profile accepts; an error if there is one it does not, or cannot.
+pub(super) fn accepted(
+    profile: &Profile,
+    host: &HostFacts,
+    landlock_abi: u32,
+) -> Result<Vec<Gap>, PlanError> {
+    let mut gaps: Vec<Gap> = ESSENTIAL
+        .iter()
+        .filter_map(|(mechanism, promise)| missing(host, *mechanism, promise, true))
+        .collect();
+    if landlock_abi == 0 {
+        gaps.extend(landlock(host));
+    }
+    if host.is_root() && host.cgroup.is_none() {
+        gaps.push(process_limit(profile));
+    }
+    let refused = profile.on_gap == OnGap::Refuse || gaps.iter().any(|gap| gap.essential);
+    if refused && !gaps.is_empty() {
+        return Err(PlanError::Gaps { level: profile.level, gaps });
+    }
+    Ok(gaps)
+}
+
+fn missing(host: &HostFacts, mechanism: Mechanism, promise: &str, essential: bool) -> Option<Gap> {
+    let (cause, fix) = match host.probes.get(&mechanism) {
+        Some(Probe::Works) => return None,
+        Some(Probe::Fails { cause, detail }) => {
+            let (text, fix) = words(*cause, mechanism);
+            (format!("{text} ({detail})"), fix.to_owned())
+        }
+        None => {
+            ("it was not tried on this host".to_owned(), "run `rung doctor` to try it".to_owned())
+        }
+    };
+    Some(Gap { mechanism, promise: promise.to_owned(), cause, fix, essential })
+}
+
+/// The cause in words, and what mends it.
+fn words(cause: Cause, mechanism: Mechanism) -> (&'static str, &'static str) {
+    match cause {
+        Cause::KernelTooOld if mechanism == Mechanism::Landlock => {
+            ("the kernel has no Landlock or does not load it", LANDLOCK_FIX)
+        }
+        Cause::KernelTooOld => {
+            ("the kernel lacks it", "use Linux 5.12 or newer; 6.2 or newer keeps every promise")
+        }
+        Cause::NamespaceLimit => (
+            "the limit of namespaces is 0 or used up",
+            "raise it: `sysctl user.max_user_namespaces=15000`",
+        ),
+        Cause::NamespacesForbidden => (
+            "creating a namespace is refused",
+            "in a container, allow `unshare` and `clone` in its seccomp profile; on the host, set \
+             `sysctl kernel.unprivileged_userns_clone=1`",
+        ),
+        Cause::AppArmor => (
+            "AppArmor takes all power from user namespaces of unprivileged programs",
+            "install the AppArmor profile that `rung doctor` prints",
+        ),
+        Cause::MaskedProc => (
+            "part of /proc is mounted over, so the kernel refuses a fresh one",
+            "start the container with an unmasked /proc (`--security-opt systempaths=unconfined`)",
+        ),
+        Cause::Yama => (
+            "Yama forbids tracing",
+            "set `sysctl kernel.yama.ptrace_scope=2` or lower, which needs a restart from 3",
+        ),
+        Cause::Needs => {
+            ("something it stands on does not work here", "mend the mechanism named with it")
+        }
+        Cause::Unknown => ("the kernel refuses it", "run `rung doctor` for the details"),
+    }
+}
+
+const LANDLOCK_FIX: &str = "use Linux 5.19 or newer with `landlock` in the `lsm=` list, or set \
+                            `on_gap = \"allow\"` in the profile: the mounts keep the same promise \
+                            alone";
+
+fn landlock(host: &HostFacts) -> Option<Gap> {
+    let promise = "the file rules are kept by the mounts alone, without Landlock as a second wall";
+    if !host.works(Mechanism::Landlock) {
+        let gap = missing(host, Mechanism::Landlock, promise, false)?;
+        return Some(Gap { fix: LANDLOCK_FIX.to_owned(), ..gap });
+    }
+    Some(Gap {
+        mechanism: Mechanism::Landlock,
+        promise: promise.to_owned(),
+        cause: format!(
+            "Landlock ABI {} of Linux {} forbids every rename between directories",
+            host.landlock_abi, host.kernel
+        ),
+        fix: LANDLOCK_FIX.to_owned(),
+        essential: false,
+    })
+}
+
+fn process_limit(profile: &Profile) -> Gap {
+    Gap {
+        mechanism: Mechanism::UserNamespace,
+        promise: format!("the limit of {} processes is not kept", profile.limits.processes.max),
+        cause: "the kernel does not count the processes of real root".to_owned(),
+        fix: "run rung as an ordinary user, or give it a cgroup with the pids controller"
+            .to_owned(),
+        essential: false,
+    }
+}

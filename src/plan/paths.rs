@@ -1,0 +1,191 @@
+//! Paths as text: what `~` means, which places contain which, and what must be looked up.
+//!
+//! Nothing here looks at a file system. [`wanted_paths`] says which paths the host has to be
+//! asked about before a plan can be compiled; each is one look, and no tree is walked.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use crate::profile::Profile;
+
+/// Names below `/proc` that are masked where the kernel has them: they show other users' or the
+/// kernel's memory, addresses and timing, or act on the whole machine.
+pub(super) const PROC_MASKED: [&str; 23] = [
+    "acpi",
+    "asound",
+    "config.gz",
+    "interrupts",
+    "kallsyms",
+    "kcore",
+    "key-users",
+    "keys",
+    "kmsg",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "latency_stats",
+    "modules",
+    "pagetypeinfo",
+    "sched_debug",
+    "scsi",
+    "slabinfo",
+    "softirqs",
+    "sysrq-trigger",
+    "timer_list",
+    "timer_stats",
+    "vmallocinfo",
+];
+
+/// How many processors there are, which allocators, runtimes and build tools ask.
+pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu";
+pub(super) const VAR_TMP: &str = "/var/tmp";
+
+/// Every host path whose facts [`compile`](super::compile()) needs, in order and without doubles.
+/// `own` are the directories that become [`HostFacts::state_directories`].
+///
+/// [`HostFacts::state_directories`]: crate::model::HostFacts::state_directories
+pub fn wanted_paths(
+    profile: &Profile,
+    workspace: &Path,
+    home: &Path,
+    own: &[PathBuf],
+) -> Vec<PathBuf> {
+    let filesystem = &profile.filesystem;
+    let mut wanted: BTreeSet<PathBuf> =
+        [workspace, home, Path::new(PROCESSORS), Path::new(VAR_TMP)]
+            .into_iter()
+            .map(Path::to_path_buf)
+            .chain(own.iter().cloned())
+            .collect();
+    wanted.extend(PROC_MASKED.iter().map(|name| Path::new("/proc").join(name)));
+
+    let expanded = |text: &String| expand(text, home);
+    let toolchain_paths = filesystem.toolchains.iter().flat_map(|toolchain| {
+        toolchain.directories.iter().chain(&toolchain.search_path).filter_map(expanded)
+    });
+    let written: Vec<PathBuf> =
+        filesystem.write.iter().filter_map(|grant| expanded(&grant.path)).collect();
+    let nested: Vec<PathBuf> = filesystem
+        .read
+        .iter()
+        .map(|grant| &grant.path)
+        .chain(filesystem.hidden.iter().map(|entry| &entry.name))
+        .chain(filesystem.toolchains.iter().flat_map(|it| &it.credentials))
+        .filter_map(expanded)
+        .chain(toolchain_paths)
+        .collect();
+    // What lies inside a writable tree can only be kept in place by pinning what is above it.
+    for root in written.iter().map(PathBuf::as_path).chain([workspace]) {
+        wanted.extend(nested.iter().flat_map(|path| between(root, path)));
+    }
+    for name in filesystem.protected.iter().filter_map(|entry| protected_name(&entry.name)) {
+        let path = workspace.join(name);
+        wanted.extend(between(workspace, &path));
+        wanted.insert(path);
+    }
+    wanted.extend(written);
+    wanted.extend(nested);
+    wanted.into_iter().collect()
+}
+
+/// The absolute path that a profile's spelling means; nothing for a relative path or one with
+/// `..`, which would mean different places on different days.
+pub(super) fn expand(text: &str, home: &Path) -> Option<PathBuf> {
+    if text.contains('\0') {
+        return None;
+    }
+    let path = match text.strip_prefix('~') {
+        Some("") => home.to_path_buf(),
+        Some(rest) => home.join(rest.strip_prefix('/')?.trim_start_matches('/')),
+        None => PathBuf::from(text),
+    };
+    plain(&path)
+}
+
+/// The path without `.`, doubled and trailing slashes; nothing if it is not absolute or climbs.
+pub(super) fn plain(path: &Path) -> Option<PathBuf> {
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    (path.is_absolute() && !climbs).then(|| path.components().collect())
+}
+
+/// A protected name relative to the workspace. `infra/**` means the directory `infra`; any other
+/// pattern is no name.
+pub(super) fn protected_name(text: &str) -> Option<PathBuf> {
+    let text = text.strip_suffix("/**").unwrap_or(text);
+    if text.contains(['*', '?', '[', '\0']) {
+        return None;
+    }
+    let path = Path::new(text);
+    let ordinary = path.components().all(|part| matches!(part, Component::Normal(_)));
+    (ordinary && !text.is_empty()).then(|| path.components().collect())
+}
+
+/// The directories strictly between `root` and `path`, outermost first; none if `path` does not
+/// lie below `root`.
+pub(super) fn between(root: &Path, path: &Path) -> Vec<PathBuf> {
+    let mut directories: Vec<PathBuf> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|it| *it != root && it.starts_with(root))
+        .map(Path::to_path_buf)
+        .collect();
+    directories.reverse();
+    directories
+}
+
+/// Whether one of the two lies at or below the other.
+pub(super) fn overlap(a: &Path, b: &Path) -> bool {
+    a.starts_with(b) || b.starts_with(a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tilde_is_the_home_directory_and_nothing_else_is_guessed() {
+        let home = Path::new("/home/u");
+        for (text, path) in [
+            ("~", Some("/home/u")),
+            ("~/.cargo/", Some("/home/u/.cargo")),
+            ("~//x", Some("/home/u/x")),
+            ("/usr/./lib//x", Some("/usr/lib/x")),
+            ("~root/x", None),
+            ("usr", None),
+            ("/usr/../etc", None),
+            ("", None),
+        ] {
+            assert_eq!(expand(text, home), path.map(PathBuf::from), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_protected_name_is_relative_and_holds_no_pattern() {
+        for (text, name) in [
+            (".git/hooks", Some(".git/hooks")),
+            ("infra/**", Some("infra")),
+            (".git/", Some(".git")),
+            ("../x", None),
+            ("/etc", None),
+            ("*.pem", None),
+            ("", None),
+            (".", None),
+        ] {
+            assert_eq!(protected_name(text), name.map(PathBuf::from), "{text}");
+        }
+    }
+
+    #[test]
+    fn between_names_the_directories_that_a_rename_could_move_away() {
+        let names = |root, path| -> Vec<String> {
+            between(Path::new(root), Path::new(path))
+                .iter()
+                .map(|it| it.display().to_string())
+                .collect()
+        };
+        assert_eq!(names("/w", "/w/a/b/c"), ["/w/a", "/w/a/b"]);
+        assert!(names("/w", "/w/a").is_empty());
+        assert!(names("/w", "/elsewhere/a/b").is_empty());
+        assert!(names("/w", "/w").is_empty());
+    }
+}

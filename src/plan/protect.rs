@@ -1,0 +1,109 @@
+//! Protected names: files in the workspace that others run or trust, such as hooks and editor
+//! settings.
+//!
+//! A read-only mount on the name itself is not enough: whoever renames a directory above it has
+//! moved the mount away and may write a new one in its place. So every directory between the
+//! workspace and the name is pinned too. A name that does not exist has nothing to mount on, and
+//! creating it would litter the user's tree: it is watched, and what the run makes of it is undone.
+//! The same goes for a symbolic link, which cannot be mounted over.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::paths::{between, protected_name};
+use super::view::{Cover, Ground, Layer, covering, pin};
+use super::{Access, PlanError, ViewEntry, Watched, What};
+use crate::model::{HostFacts, Origin, PathFact, PathKind, Request};
+use crate::profile::Profile;
+
+/// Adds pins and protections to `cover`; returns the names that can only be watched.
+pub(super) fn protect(
+    profile: &Profile,
+    request: &Request,
+    host: &HostFacts,
+    ground: &Ground,
+    written: &[(PathBuf, Origin)],
+    cover: &mut Cover,
+) -> Result<Vec<Watched>, PlanError> {
+    let mut watched = Vec::new();
+    for (path, because) in named(profile, &request.workspace)? {
+        let writable = covering(ground, &path)
+            .and_then(ViewEntry::bound)
+            .is_some_and(|(access, _)| access == Access::Write);
+        if !writable || path.ancestors().any(|it| is_protected(cover, it)) {
+            continue;
+        }
+        // A write grant at or below a protected name says the opposite of it.
+        if let Some((_, because)) = written.iter().find(|(it, _)| it.starts_with(&path)) {
+            return Err(PlanError::ReachesProtected { protected: path, because: because.clone() });
+        }
+        match find(request, host, &path, &because, cover)? {
+            Found::Object(place, fact) => {
+                let what =
+                    What::Protected { kind: fact.kind, device: fact.device, inode: fact.inode };
+                let entry = ViewEntry { path: place.clone(), what, because: vec![because] };
+                cover.insert((place, Layer::Protected), entry);
+            }
+            Found::Nothing => watched.push(Watched { path, link: None, because }),
+            Found::Link(link) => watched.push(Watched { path, link: Some(link), because }),
+        }
+    }
+    Ok(watched)
+}
+
+enum Found<'a> {
+    /// Something that can be mounted over, at the name or where a directory above it should be.
+    Object(PathBuf, &'a PathFact),
+    Link(PathBuf),
+    Nothing,
+}
+
+/// The profile's names as paths, sorted, so that a directory comes before what is in it.
+fn named(profile: &Profile, workspace: &Path) -> Result<BTreeMap<PathBuf, Origin>, PlanError> {
+    let mut named = BTreeMap::new();
+    for entry in &profile.filesystem.protected {
+        let Some(name) = protected_name(&entry.name) else {
+            let why = "write a name relative to the workspace, without `..` and patterns; a \
+                       directory means all of it";
+            return Err(PlanError::Entry {
+                name: entry.name.clone(),
+                because: entry.origin.clone(),
+                why: why.to_owned(),
+            });
+        };
+        named.entry(workspace.join(name)).or_insert_with(|| entry.origin.clone());
+    }
+    Ok(named)
+}
+
+fn is_protected(cover: &Cover, path: &Path) -> bool {
+    cover.contains_key(&(path.to_path_buf(), Layer::Protected))
+}
+
+/// Pins the way from the workspace to `path` as far as it exists, and says what is at its end.
+fn find<'a>(
+    request: &Request,
+    host: &'a HostFacts,
+    path: &Path,
+    because: &Origin,
+    cover: &mut Cover,
+) -> Result<Found<'a>, PlanError> {
+    for directory in between(&request.workspace, path) {
+        match host.path(&directory) {
+            None => return Ok(Found::Nothing),
+            // A `.git` file stands where the directory would be: whoever rewrites it decides
+            // which hooks there are.
+            Some(fact) if fact.kind == PathKind::File => return Ok(Found::Object(directory, fact)),
+            Some(_) => pin(&directory, host, because, cover)?,
+        }
+    }
+    let Some(fact) = host.path(path) else { return Ok(Found::Nothing) };
+    match fact.kind {
+        PathKind::SymbolicLink => {
+            Ok(Found::Link(fact.link.clone().unwrap_or_else(|| fact.canonical.clone())))
+        }
+        PathKind::Directory | PathKind::File | PathKind::Special => {
+            Ok(Found::Object(path.to_path_buf(), fact))
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! The view: which places of the host the command sees, and what lies where nothing of the host is.
+//!
+//! The root is empty, so a place is visible only because an entry puts it there. Where grants nest,
+//! the deepest one decides about its own tree. Every host object is bound at its canonical path;
+//! another spelling of it becomes a symbolic link, so that no mount ever passes through a link
+//! that somebody may have planted. What is hidden lies on top of everything and stays there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::paths::{PROC_MASKED, PROCESSORS, VAR_TMP, between, expand, overlap};
+use super::protect::protect;
+use super::{Absent, Access, MaskedName, PlanError, ViewEntry, Watched, What};
+use crate::model::{HostFacts, Origin, PathFact, PathKind, Request};
+use crate::profile::{Profile, WorkspaceMode};
+
+/// Places that are rung's own in every view; nothing of the host can be granted there.
+const OWN: [&str; 5] = ["/", "/run", "/tmp", "/var/run", "/var/tmp"];
+/// The same for everything below them.
+const OWN_TREES: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+/// The finished view with what could not become part of it.
+pub(super) struct View {
+    pub(super) entries: Vec<ViewEntry>,
+    pub(super) watched: Vec<Watched>,
+    pub(super) absent: Vec<Absent>,
+}
+
+/// What lies on what at one path: a later layer covers an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Layer {
+    Pinned,
+    Protected,
+    Masked,
+}
+
+/// One entry per path: the ground that masks and protections lie on.
+pub(super) type Ground = BTreeMap<PathBuf, ViewEntry>;
+/// What lies on the ground, in the order of mounting.
+pub(super) type Cover = BTreeMap<(PathBuf, Layer), ViewEntry>;
+
+/// A profile line that opens a path.
+struct Opening<'a> {
+    path: &'a str,
+    access: Access,
+    programs: bool,
+    because: &'a Origin,
+}
+
+/// A path of this host that must stay unseen.
+struct Hidden {
+    path: PathBuf,
+    kind: PathKind,
+    /// One of rung's own directories need not be there yet.
+    exists: bool,
+    because: Origin,
+}
+
+pub(super) fn build(
+    profile: &Profile,
+    request: &Request,
+    host: &HostFacts,
+    workspace: &PathFact,
+) -> Result<View, PlanError> {
+    let hidden = hidden(profile, request, host)?;
+    if let Some(it) = hidden.iter().find(|it| request.workspace.starts_with(&it.path)) {
+        let why = format!("{} hides `{}`", it.because, it.path.display());
+        return Err(PlanError::Workspace { path: request.workspace.clone(), why });
+    }
+    let mut absent = Vec::new();
+    let mut links = Vec::new();
+    let mut written = Vec::new();
+    let mut ground = own_places(profile, host);
+    let home = home(profile, request, host, &mut ground, &mut links)?;
+    for opening in openings(profile) {
+        let path = reserved(&opening, &request.home, &home)?;
+        let Some(fact) = object(host, &path) else {
+            absent.push(Absent { path, because: opening.because.clone() });
+            continue;
+        };
+        reserved_place(&opening, &fact.canonical, &home)?;
+        if opening.access == Access::Write {
+            refuse_writes_to_rung(&opening, &fact.canonical, request, host)?;
+            written.push((fact.canonical.clone(), opening.because.clone()));
+        }
+        if hidden.iter().any(|it| fact.canonical.starts_with(&it.path)) {
+            absent.push(Absent { path, because: opening.because.clone() });
+            continue;
+        }
+        if path != fact.canonical {
+            links.push((path, fact.canonical.clone(), opening.because.clone()));
+        }
+        open(&mut ground, &opening, fact);
+    }
+    ground.insert(request.workspace.clone(), workspace_entry(profile, request, workspace));
+    merge(&mut ground, &request.workspace);
+    shared_tmp(profile, host, &mut ground);
+    link(&mut ground, links);
+    mount_points_exist(&ground, host)?;
+
+    let mut cover = Cover::new();
+    let watched = protect(profile, request, host, &ground, &written, &mut cover)?;
+    mask(hidden, host, &ground, &mut cover)?;
+    Ok(View { entries: stack(ground, &cover), watched, absent })
+}
+
+/// What every view has, whatever the profile says.
+fn own_places(profile: &Profile, host: &HostFacts) -> Ground {
+    let tmp = &profile.filesystem.tmp;
+    let masked = PROC_MASKED
+        .iter()
+        .filter_map(|name| {
+            let fact = host.path(&Path::new("/proc").join(name))?;
+            Some(MaskedName { name: (*name).to_owned(), kind: fact.canonical_kind })
+        })
+        .collect();
+    let own = |because: &str| vec![Origin::built_in(because)];
+    let mut ground = Ground::new();
+    for (path, what, because) in [
+        (
+            "/dev",
+            What::Devices { shm: tmp.size, files: tmp.files },
+            own("the devices that programs expect, none of the machine's own"),
+        ),
+        ("/proc", What::Proc { masked }, own("programs look at themselves there")),
+        ("/run", What::Directory, own("the host's sockets are not in the view")),
+        ("/sys", What::Directory, own("the machine's devices are not in the view")),
+        ("/tmp", private(profile), vec![tmp.origin.clone()]),
+        ("/var", What::Directory, own("a place for what is mounted below it")),
+    ] {
+        let path = PathBuf::from(path);
+        ground.insert(path.clone(), ViewEntry { path, what, because });
+    }
+    if let Some(fact) = host.path(Path::new(PROCESSORS)) {
+        let path = fact.canonical.clone();
+        let what = bind(fact, Access::Read, false);
+        let because = own("runtimes count the processors there");
+        ground.insert(path.clone(), ViewEntry { path, what, because });
+    }
+    ground
+}
+
+fn private(profile: &Profile) -> What {
+    let tmp = &profile.filesystem.tmp;
+    What::Private {
+        size: tmp.size,
+        files: tmp.files,
+        access: Access::Write,
+        programs: tmp.run_programs,
+    }
+}
+
+fn bind(fact: &PathFact, access: Access, programs: bool) -> What {
+    What::Bind {
+        source: fact.canonical.clone(),
+        kind: fact.canonical_kind,
+        device: fact.device,
+        inode: fact.inode,
+        access,
+        programs,
+    }
+}
+
+/// Puts an empty directory of the run's own where the home directory is, and says where that is.
+fn home(
+    profile: &Profile,
+    request: &Request,
+    host: &HostFacts,
+    ground: &mut Ground,
+    links: &mut Vec<(PathBuf, PathBuf, Origin)>,
+) -> Result<PathBuf, PlanError> {
+    let spelled = request.home.clone();
+    let place = host.path(&spelled).map_or(&spelled, |fact| &fact.canonical).clone();
+    let because = Origin::built_in("an empty home, so that nothing of the real one is in the view");
+    if place == Path::new("/tmp") {
+        return Ok(place);
+    }
+    let own_tree = OWN_TREES.iter().any(|tree| place.starts_with(tree));
+    if own_tree || ground.contains_key(&place) || OWN.iter().any(|own| place == Path::new(own)) {
+        let why = "that place is rung's own in every run; set HOME to another".to_owned();
+        return Err(PlanError::Home { path: spelled, why });
+    }
+    if place != spelled {
+        links.push((spelled, place.clone(), because.clone()));
+    }
+    let entry = ViewEntry { path: place.clone(), what: private(profile), because: vec![because] };
+    ground.insert(place.clone(), entry);
+    Ok(place)
+}
+
+/// Every profile line that opens something, in the profile's order.
+fn openings(profile: &Profile) -> Vec<Opening<'_>> {
+    let filesystem = &profile.filesystem;
+    let read = filesystem.read.iter().map(|it| (it, Access::Read));
+    let write = filesystem.write.iter().map(|it| (it, Access::Write));
+    let grants = read.chain(write).map(|(grant, access)| Opening {
+        path: &grant.path,
+        access,
+        programs: grant.programs,
+        because: &grant.origin,
+    });
+    let toolchains = filesystem.toolchains.iter().flat_map(|it| {
+        it.directories.iter().map(|path| Opening {
+            path,
+            access: Access::Read,
+            programs: true,
+            because: &it.origin,
+        })
+    });
+    grants.chain(toolchains).collect()
+}
+
+/// What a path leads to; nothing for a link to nowhere.
+fn object<'a>(host: &'a HostFacts, path: &Path) -> Option<&'a PathFact> {
+    host.path(path).filter(|fact| fact.canonical_kind != PathKind::SymbolicLink)
+}
+
+/// The path that an opening means, unless nothing of the host can be there.
+fn reserved(opening: &Opening<'_>, home: &Path, place: &Path) -> Result<PathBuf, PlanError> {
+    let Some(path) = expand(opening.path, home) else {
+        let why = "write an absolute path, or one that begins with `~/`, without `..`".to_owned();
+        let name = opening.path.to_owned();
+        return Err(PlanError::Entry { name, because: opening.because.clone(), why });
+    };
+    reserved_place(opening, &path, place)?;
+    Ok(path)
+}
+
+fn reserved_place(opening: &Opening<'_>, path: &Path, home: &Path) -> Result<(), PlanError> {
+    let own_tree = OWN_TREES.iter().any(|tree| path.starts_with(tree));
+    let own = OWN.iter().any(|own| path == Path::new(own));
+    if !own_tree && !own && path != home {
+        return Ok(());
+    }
+    let why = format!(
+        "`{}` is rung's own in every run; name the places that are needed, one by one",
+        path.display()
+    );
+    let name = opening.path.to_owned();
+    Err(PlanError::Entry { name, because: opening.because.clone(), why })
+}
+
+/// A write grant may reach neither rung's own files nor the workspace, from above or from below.
+fn refuse_writes_to_rung(
+    opening: &Opening<'_>,
+    path: &Path,
+    request: &Request,
+    host: &HostFacts,
+) -> Result<(), PlanError> {
+    let because = opening.because.clone();
+    if let Some(own) = host.state_directories.iter().find(|own| overlap(own, path)) {
+        return Err(PlanError::ReachesProtected { protected: own.clone(), because });
+    }
+    if request.workspace.starts_with(path) && request.workspace != path {
+        let why = "it contains the workspace, whose protected names could be moved away".to_owned();
+        return Err(PlanError::Entry { name: opening.path.to_owned(), because, why });
+    }
+    Ok(())
+}
+
+/// Adds one opening; two that name the same object add up.
+fn open(ground: &mut Ground, opening: &Opening<'_>, fact: &PathFact) {
+    let path = fact.canonical.clone();
+    let because = opening.because.clone();
+    if let Some(ViewEntry { what: What::Bind { access, programs, .. }, because: origins, .. }) =
+        ground.get_mut(&path)
+    {
+        *access = (*access).max(opening.access);
+        *programs |= opening.programs;
+        add_origin(origins, because);
+        return;
+    }
+    let what = bind(fact, opening.access, opening.programs);
+    ground.insert(path.clone(), ViewEntry { path, what, because: vec![because] });
+}
+
+/// Drops what an entry above already gives, and what a grant reads inside the workspace, which the
+/// workspace itself shows.
+fn merge(ground: &mut Ground, workspace: &Path) {
+    let paths: Vec<PathBuf> = ground.keys().filter(|it| *it != workspace).cloned().collect();
+    for path in paths {
+        let Some(bound) = ground.get(&path).and_then(ViewEntry::bound) else { continue };
+        let Some(above) = path.ancestors().skip(1).find(|it| ground.contains_key(*it)) else {
+            continue;
+        };
+        let same = ground.get(above).and_then(ViewEntry::bound) == Some(bound);
+        let read_inside = above == workspace && bound.0 == Access::Read;
+        if !same && !read_inside {
+            continue;
+        }
+        let origins = ground.remove(&path).map(|entry| entry.because).unwrap_or_default();
+        if let Some(entry) = ground.get_mut(above) {
+            for origin in origins {
+                add_origin(&mut entry.because, origin);
+            }
+        }
+    }
+}
+
+fn workspace_entry(profile: &Profile, request: &Request, fact: &PathFact) -> ViewEntry {
+    let access = match profile.filesystem.workspace.mode {
+        WorkspaceMode::ReadOnly => Access::Read,
+        WorkspaceMode::Direct | WorkspaceMode::Session => Access::Write,
+    };
+    let programs = profile.exec.workspace_programs.is_some();
+    let mut because = vec![profile.filesystem.workspace.origin.clone()];
+    because.extend(profile.exec.workspace_programs.clone());
+    ViewEntry { path: request.workspace.clone(), what: bind(fact, access, programs), because }
+}
+
+/// `/var/tmp` is `/tmp` under another name, or a private place of its own where something lies
+/// below it or the host's would show.
+fn shared_tmp(profile: &Profile, host: &HostFacts, ground: &mut Ground) {
+    let path = PathBuf::from(VAR_TMP);
+    let busy = ground.keys().any(|it| it.starts_with(&path));
+    let on_host = ground.get(Path::new("/var")).and_then(ViewEntry::bound).is_some();
+    let missing = host.path(&path).is_none_or(|fact| fact.kind != PathKind::Directory);
+    if on_host && missing {
+        return;
+    }
+    let what = if busy || on_host {
+        private(profile)
+    } else {
+        What::SymbolicLink { target: PathBuf::from("/tmp") }
+    };
+    let because = vec![profile.filesystem.tmp.origin.clone()];
+    ground.entry(path.clone()).or_insert(ViewEntry { path, what, because });
+}
+
+/// Adds the other spellings, where no bound tree and no other link already shows them.
+fn link(ground: &mut Ground, mut links: Vec<(PathBuf, PathBuf, Origin)>) {
+    links.sort_by(|a, b| a.0.cmp(&b.0));
+    for (path, target, because) in links {
+        let shown = match covering(ground, &path).map(|entry| &entry.what) {
+            Some(What::Bind { .. } | What::SymbolicLink { .. }) => true,
+            Some(_) | None => ground.contains_key(&path),
+        };
+        let below = ground.keys().any(|it| it.starts_with(&path));
+        if !shown && !below {
+            let what = What::SymbolicLink { target };
+            ground.insert(path.clone(), ViewEntry { path, what, because: vec![because] });
+        }
+    }
+}
+
+/// A mount point inside a bound tree must be there already: nothing is created on the host.
+fn mount_points_exist(ground: &Ground, host: &HostFacts) -> Result<(), PlanError> {
+    for (path, entry) in ground {
+        let above = path.ancestors().skip(1).find_map(|it| ground.get(it));
+        let inside = above.is_some_and(|it| it.bound().is_some());
+        let exists = host.path(path).is_some_and(|fact| fact.canonical == *path);
+        if inside && !exists {
+            let why = format!(
+                "the place is inside `{}` and does not exist there",
+                above.map_or_else(PathBuf::new, |it| it.path.clone()).display()
+            );
+            let because = entry.because.first().cloned();
+            let because = because.unwrap_or_else(|| Origin::built_in("a place of every run"));
+            return Err(PlanError::Entry { name: path.display().to_string(), because, why });
+        }
+    }
+    Ok(())
+}
+
+/// What the profile, the toolchains and rung itself hide, where it exists, by canonical path.
+fn hidden(
+    profile: &Profile,
+    request: &Request,
+    host: &HostFacts,
+) -> Result<Vec<Hidden>, PlanError> {
+    let filesystem = &profile.filesystem;
+    let entries = filesystem.hidden.iter().map(|it| (&it.name, &it.origin));
+    let credentials = filesystem
+        .toolchains
+        .iter()
+        .flat_map(|it| it.credentials.iter().map(|name| (name, &it.origin)));
+    let mut found = Vec::new();
+    for (name, because) in entries.chain(credentials) {
+        let Some(path) = expand(name, &request.home) else {
+            let why = "write an absolute path, or one that begins with `~/`, without `..`";
+            let (name, because, why) = (name.clone(), because.clone(), why.to_owned());
+            return Err(PlanError::Entry { name, because, why });
+        };
+        found.extend(object(host, &path).map(|fact| Hidden {
+            path: fact.canonical.clone(),
+            kind: fact.canonical_kind,
+            exists: true,
+            because: because.clone(),
+        }));
+    }
+    found.extend(host.state_directories.iter().map(|path| Hidden {
+        path: host.path(path).map_or(path, |fact| &fact.canonical).clone(),
+        kind: host.path(path).map_or(PathKind::Directory, |fact| fact.canonical_kind),
+        exists: host.path(path).is_some(),
+        because: Origin::built_in("rung's own records and profiles"),
+    }));
+    Ok(found)
+}
+
+/// Lays a mask on everything hidden that a bound tree would show.
+fn mask(
+    hidden: Vec<Hidden>,
+    host: &HostFacts,
+    ground: &Ground,
+    cover: &mut Cover,
+) -> Result<(), PlanError> {
+    for Hidden { path, kind, because, .. } in hidden.into_iter().filter(|it| it.exists) {
+        let Some(shown) = covering(ground, &path) else { continue };
+        let Some((access, _)) = shown.bound() else { continue };
+        if access == Access::Write {
+            for directory in between(&shown.path, &path) {
+                pin(&directory, host, &because, cover)?;
+            }
+        }
+        let kind = if kind == PathKind::Directory { kind } else { PathKind::File };
+        cover
+            .entry((path.clone(), Layer::Masked))
+            .or_insert(ViewEntry { path, what: What::Masked { kind }, because: Vec::new() })
+            .because
+            .push(because);
+    }
+    Ok(())
+}
+
+/// Keeps a directory where it is by making it a mount point.
+pub(super) fn pin(
+    directory: &Path,
+    host: &HostFacts,
+    because: &Origin,
+    cover: &mut Cover,
+) -> Result<(), PlanError> {
+    let refuse = |found| PlanError::Unprotectable {
+        path: directory.to_path_buf(),
+        found,
+        because: because.clone(),
+    };
+    let fact = host.path(directory).ok_or_else(|| refuse("not there any more"))?;
+    match fact.kind {
+        PathKind::Directory => {}
+        PathKind::SymbolicLink => return Err(refuse("a symbolic link")),
+        PathKind::File => return Err(refuse("a file")),
+        PathKind::Special => return Err(refuse("no directory")),
+    }
+    let what = What::Pinned { device: fact.device, inode: fact.inode };
+    let path = directory.to_path_buf();
+    let origins = &mut cover
+        .entry((path.clone(), Layer::Pinned))
+        .or_insert(ViewEntry { path, what, because: Vec::new() })
+        .because;
+    add_origin(origins, because.clone());
+    Ok(())
+}
+
+fn add_origin(origins: &mut Vec<Origin>, origin: Origin) {
+    if !origins.contains(&origin) {
+        origins.push(origin);
+    }
+}
+
+/// The ground entry that decides what is at `path`: the deepest one at or above it.
+pub(super) fn covering<'a>(ground: &'a Ground, path: &Path) -> Option<&'a ViewEntry> {
+    path.ancestors().find_map(|it| ground.get(it))
+}
+
+/// All entries in the order of mounting. Nothing lies below a mask, and no directory is pinned
+/// inside a protected one, where it would be writable again.
+fn stack(ground: Ground, cover: &Cover) -> Vec<ViewEntry> {
+    let covered = |path: &Path, layer: Layer, from: usize| {
+        path.ancestors().skip(from).any(|it| cover.contains_key(&(it.to_path_buf(), layer)))
+    };
+    let mut stacked: BTreeMap<(PathBuf, Option<Layer>), ViewEntry> = BTreeMap::new();
+    for (path, entry) in ground {
+        if !covered(&path, Layer::Masked, 1) {
+            stacked.insert((path, None), entry);
+        }
+    }
+    for ((path, layer), entry) in cover {
+        let masked = covered(path, Layer::Masked, usize::from(*layer == Layer::Masked));
+        let frozen = *layer == Layer::Pinned && covered(path, Layer::Protected, 0);
+        if !masked && !frozen {
+            stacked.insert((path.clone(), Some(*layer)), entry.clone());
+        }
+    }
+    stacked.into_values().collect()
+}
+
+impl ViewEntry {
+    /// The access to a host object that is bound here, and whether its programs may be started.
+    pub(super) fn bound(&self) -> Option<(Access, bool)> {
+        match &self.what {
+            What::Bind { access, programs, .. } => Some((*access, *programs)),
+            What::Directory
+            | What::Private { .. }
+            | What::SymbolicLink { .. }
+            | What::Proc { .. }
+            | What::Devices { .. }
+            | What::Masked { .. }
+            | What::Pinned { .. }
+            | What::Protected { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Which directory may be a workspace at all.
+//!
+//! The command may write there, so it must not hold, or lie in, anything that another promise
+//! stands on: system directories, trusted programs, the real home, rung's own files. The caller
+//! chooses the workspace; this is where a careless choice ends.
+
+use std::path::Path;
+
+use super::PlanError;
+use super::paths::{expand, overlap, plain};
+use crate::model::{HostFacts, PathFact, PathKind, Request};
+use crate::profile::Profile;
+
+/// No workspace at or below these.
+const SYSTEM: [&str; 13] = [
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run",
+    "/sbin", "/sys", "/usr",
+];
+/// Too wide: other things than one project live there.
+const SHARED: [&str; 11] =
+    ["/", "/home", "/media", "/mnt", "/nix", "/opt", "/root", "/srv", "/tmp", "/var", "/var/tmp"];
+
+/// What the host found at the workspace, if it may be one.
+pub(super) fn check<'a>(
+    request: &Request,
+    profile: &Profile,
+    host: &'a HostFacts,
+) -> Result<&'a PathFact, PlanError> {
+    let workspace = &request.workspace;
+    let refuse = |why: &str| PlanError::Workspace { path: workspace.clone(), why: why.to_owned() };
+    for path in [workspace, &request.cwd, &request.home] {
+        if path.to_str().is_none() {
+            return Err(PlanError::NotText { path: path.clone() });
+        }
+    }
+    if plain(workspace).as_ref() != Some(workspace) {
+        return Err(refuse("it is not an absolute path without `.` and `..`"));
+    }
+    if plain(&request.home).as_ref() != Some(&request.home) {
+        let why = "it is not an absolute path without `.` and `..`".to_owned();
+        return Err(PlanError::Home { path: request.home.clone(), why });
+    }
+    let in_system = SYSTEM.iter().find(|it| workspace.starts_with(it));
+    if let Some(system) = in_system {
+        return Err(refuse(&format!("it lies in the system directory `{system}`")));
+    }
+    if SHARED.iter().any(|it| workspace == Path::new(it)) {
+        return Err(refuse("other things than one project live there; name a directory below it"));
+    }
+    let home = host.path(&request.home).map_or(&request.home, |fact| &fact.canonical);
+    if request.home.starts_with(workspace) || home.starts_with(workspace) {
+        return Err(refuse("it holds the home directory; name a directory below it"));
+    }
+    if let Some(own) = host.state_directories.iter().find(|own| overlap(own, workspace)) {
+        return Err(refuse(&format!("rung keeps its own files in `{}`", own.display())));
+    }
+    refuse_trusted_programs(request, profile, host)?;
+    let fact = host.path(workspace).ok_or_else(|| refuse("it does not exist"))?;
+    if fact.kind != PathKind::Directory {
+        return Err(refuse("it is not a directory"));
+    }
+    if fact.canonical != *workspace {
+        return Err(refuse(&format!("it is another name of `{}`", fact.canonical.display())));
+    }
+    let climbs = plain(&request.cwd).as_ref() != Some(&request.cwd);
+    if climbs || !request.cwd.starts_with(workspace) {
+        let (cwd, workspace) = (request.cwd.clone(), workspace.clone());
+        return Err(PlanError::OutsideWorkspace { cwd, workspace });
+    }
+    Ok(fact)
+}
+
+/// Programs of a granted tree are trusted by where they lie, so the workspace may not be there.
+fn refuse_trusted_programs(
+    request: &Request,
+    profile: &Profile,
+    host: &HostFacts,
+) -> Result<(), PlanError> {
+    let filesystem = &profile.filesystem;
+    let grants = filesystem
+        .read
+        .iter()
+        .filter(|grant| grant.programs)
+        .map(|grant| (&grant.path, &grant.origin));
+    let toolchains = filesystem
+        .toolchains
+        .iter()
+        .flat_map(|it| it.directories.iter().map(|path| (path, &it.origin)));
+    for (path, because) in grants.chain(toolchains) {
+        // A path that cannot be expanded is refused with its own message later.
+        let Some(path) = expand(path, &request.home) else { continue };
+        let trusted = host.path(&path).map_or(&path, |fact| &fact.canonical);
+        if overlap(trusted, &request.workspace) || overlap(&path, &request.workspace) {
+            let why = format!("{because} trusts the programs in `{}`", trusted.display());
+            return Err(PlanError::Workspace { path: request.workspace.clone(), why });
+        }
+    }
+    Ok(())
+}
