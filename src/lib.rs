@@ -29,3 +29,4 @@ pub mod model;
 pub mod plan;
 pub mod policy;
 pub mod profile;
+mod sys;

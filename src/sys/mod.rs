@@ -1,0 +1,3 @@
+//! System calls, one wrapper each: the only module that may be unsafe.
+
+pub(crate) mod terminal;
