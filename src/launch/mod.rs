@@ -11,9 +11,15 @@ mod init;
 mod kit;
 mod memory;
 mod report;
+pub mod screen;
 mod supervise;
+pub mod terminal;
+mod unblocked;
 mod view;
 pub mod watched;
+
+pub use screen::{Removal, Removed, Screen};
+pub use terminal::{Passing, Terminal, TerminalError};
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;

@@ -14,6 +14,7 @@ pub(crate) mod noalloc;
 pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod seccomp;
+pub(crate) mod terminal;
 
 use libc::c_long;
 pub(crate) use nix::errno::Errno;
