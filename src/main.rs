@@ -1,1 +1,3 @@
+//! The `rung` program.
+
 fn main() {}
