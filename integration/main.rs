@@ -1,1 +1,2 @@
-
+//! Real sandboxes, started as an ordinary user.
+#![cfg(test)]

@@ -1,5 +1,6 @@
+//! Tests that run anywhere: no kernel feature, no root, no network.
 #![cfg(test)]
-//! What holds anywhere: no kernel feature needed.
 
 mod syscalls;
 mod terminal;
+mod tidy;
