@@ -11,15 +11,21 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use crate::host::{self, HostError};
+use crate::launch::watched::{self, Undone, WatchError};
 use crate::launch::{self, Launch, LaunchError};
-use crate::ledger::{self, Ledger, LedgerError};
+use crate::ledger::{
+    Answer, Decision, DenialSeen, ExecEnd, ExecStart, Ledger, LedgerError, Quarantine, Record,
+};
 use crate::model::{
-    Arg, Denial, HostFacts, Ids, Layer, Level, Outcome, ProgramFact, Request, Span, Status,
+    Arg, Denial, Digest, HostFacts, Ids, Layer, Level, Outcome, ProgramFact, Request, Span, Status,
     Streams, Usage,
 };
-use crate::plan::{self, PlanError, RecordedPlan, SandboxPlan};
 use crate::plan::syscalls::{self, Filter};
+use crate::plan::{self, PlanError, Receipt, RecordedPlan, SandboxPlan};
+pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{self, Permit, Question, Refusal, Verdict};
 use crate::profile::{self, Durable, Ladder, Profile};
 
@@ -30,8 +36,7 @@ pub struct Surroundings {
     /// Where rung was started, if that still exists.
     pub cwd: Option<PathBuf>,
     pub home: PathBuf,
-    /// Milliseconds since 1970.
-    pub now_ms: u64,
+    pub now: Timestamp,
     pub file_mask: u32,
     pub directories: Directories,
 }
@@ -62,8 +67,8 @@ pub struct Ask {
 /// A request that has been decided, and compiled if it may run.
 #[derive(Debug)]
 pub enum Considered {
-    Refused { request: Box<Request>, refusal: Refusal },
-    Asked { request: Box<Request>, question: Question },
+    Refused { request: Box<Request>, profile: Box<Profile>, refusal: Refusal },
+    Asked { request: Box<Request>, profile: Box<Profile>, question: Question },
     Ready(Box<Ready>),
 }
 
@@ -97,7 +102,7 @@ pub enum EngineError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
     #[error(transparent)]
-    Watch(#[from] launch::watched::WatchError),
+    Watch(#[from] WatchError),
 }
 
 /// The level of a run that names none.
@@ -110,9 +115,10 @@ impl Surroundings {
     pub fn profile(&self, level: Level) -> Result<Profile, EngineError> {
         let layers = self.layers()?;
         if layers.is_empty() {
-            return profile::built_in(level).map_err(|error| EngineError::Profile(error.to_string()));
+            return profile::built_in(level)
+                .map_err(|error| EngineError::Profile(error.to_string()));
         }
-        let mut all = vec![profile::built_in_layer()];
+        let mut all = vec![profile::built_in_sources()];
         all.extend(layers);
         profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
     }
@@ -163,10 +169,10 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
     let mut host = host::facts(&around.directories.state.join("host.json"))?;
     let (cwd, workspace) = places(&ask, around)?;
     host.state_directories = state_directories(&around.directories);
-    let wanted = plan::wanted_paths(&profile, &workspace, &around.home);
+    let wanted = plan::wanted_paths(&profile, &workspace, &around.home, &host.state_directories);
     host.paths = host::look(&wanted)?;
     let request = Request {
-        program: program(&ask, &profile, &host, &workspace, &cwd, &around.home)?,
+        program: program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?,
         argv: ask.argv,
         level,
         cwd,
@@ -177,17 +183,20 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
         streams: ask.streams,
     };
     let ladder = Ladder { ceiling: DEFAULT_CEILING, profiles: [(level, profile)].into() };
-    let permit = match policy::decide(&request, &ladder) {
-        Verdict::Deny(refusal) => {
-            return Ok(Considered::Refused { request: Box::new(request), refusal });
-        }
-        Verdict::Ask(question) => {
-            return Ok(Considered::Asked { request: Box::new(request), question });
-        }
-        Verdict::Allow(permit) => permit,
-    };
+    let verdict = policy::decide(&request, &ladder);
     let Some(profile) = ladder.profiles.into_values().next() else {
         return Err(EngineError::Profile(format!("level {level} has no profile")));
+    };
+    let permit = match verdict {
+        Verdict::Allow(permit) => permit,
+        Verdict::Deny(refusal) => {
+            let (request, profile) = (Box::new(request), Box::new(profile));
+            return Ok(Considered::Refused { request, profile, refusal });
+        }
+        Verdict::Ask(question) => {
+            let (request, profile) = (Box::new(request), Box::new(profile));
+            return Ok(Considered::Asked { request, profile, question });
+        }
     };
     let filter = syscalls::compiled(profile.syscalls.table, host.arch);
     let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
@@ -200,8 +209,7 @@ fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathBuf), Engine
     /// Directories looked at on the way up.
     const DEPTH_MAX: usize = 64;
     let canonical = |path: &Path| {
-        fs::canonicalize(path)
-            .map_err(|source| EngineError::Read { path: path.to_owned(), source })
+        fs::canonicalize(path).map_err(|source| EngineError::Read { path: path.to_owned(), source })
     };
     let start = around.cwd.as_deref().ok_or(EngineError::NoDirectory)?;
     let cwd = match &ask.directory {
@@ -246,4 +254,311 @@ fn environment(around: &Surroundings) -> BTreeMap<String, Arg> {
             Some((name.to_str()?.to_owned(), Arg::new(value.as_bytes()).ok()?))
         })
         .collect()
+}
+
+/// What the first word names, looked up the way the command's own `PATH` will be.
+fn program(
+    argv: &[Arg],
+    profile: &Profile,
+    host: &HostFacts,
+    home: &Path,
+    (cwd, workspace): (&Path, &Path),
+) -> Result<ProgramFact, EngineError> {
+    let Some(word) = argv.first() else {
+        return Ok(ProgramFact::Missing { searched: Vec::new() });
+    };
+    let search_path = plan::search_path(home, profile, host)?;
+    let filesystem = &profile.filesystem;
+    let canonical = |path: &str| {
+        let path = plan::expand(path, home)?;
+        Some(host.path(&path)?.canonical.clone())
+    };
+    let system: Vec<PathBuf> = filesystem
+        .read
+        .iter()
+        .filter(|grant| grant.programs)
+        .filter_map(|grant| canonical(&grant.path))
+        .collect();
+    let toolchains: Vec<PathBuf> = filesystem
+        .toolchains
+        .iter()
+        .flat_map(|it| &it.directories)
+        .filter_map(|it| canonical(it))
+        .collect();
+    let places = host::Places {
+        search_path: &search_path,
+        system: &system,
+        toolchains: &toolchains,
+        workspace,
+        cwd,
+    };
+    Ok(host::program(word, &places)?)
+}
+
+/// Runs one command and says what became of it. Every failure is an outcome.
+pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
+    let fallback = ask.level.unwrap_or(DEFAULT_LEVEL);
+    if ask.ids.run.is_empty() {
+        match new_run(around.now) {
+            Ok(run) => ask.ids.run = run,
+            Err(error) => return failed(ask.ids, fallback, error.to_string()),
+        }
+    }
+    let ids = ask.ids.clone();
+    match pipeline(ask, around) {
+        Ok(outcome) => outcome,
+        Err(error) => failed(ids, fallback, error.to_string()),
+    }
+}
+
+fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
+    Outcome {
+        ids,
+        level,
+        status: Status::Failed { reason },
+        denials: Vec::new(),
+        gaps: Vec::new(),
+        usage: Usage::default(),
+    }
+}
+
+fn pipeline(ask: Ask, around: &Surroundings) -> Result<Outcome, EngineError> {
+    let mut ledger = open_ledger(around)?;
+    clean_up(&mut ledger, around)?;
+    match consider(ask, around)? {
+        Considered::Ready(ready) => launch(*ready, &mut ledger, around),
+        Considered::Refused { request, profile, refusal } => {
+            let status = if refusal.not_found { Status::NotFound } else { Status::Refused };
+            refuse(*request, &profile, refusal.denial, Answer::Deny, status, &mut ledger, around)
+        }
+        Considered::Asked { request, profile, question } => {
+            // Nobody can answer yet, so an unanswered question is a refusal.
+            let status = Status::Refused;
+            refuse(*request, &profile, question.denial, Answer::Ask, status, &mut ledger, around)
+        }
+    }
+}
+
+fn open_ledger(around: &Surroundings) -> Result<Ledger, EngineError> {
+    let state = &around.directories.state;
+    let directory = state.join("ledger");
+    match Ledger::open(&directory, around.now) {
+        Err(_) if !state.exists() => {
+            // The first run of this user.
+            make_state(state)?;
+            Ok(Ledger::open(&directory, around.now)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+fn make_state(state: &Path) -> Result<(), EngineError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .map_err(|source| EngineError::Read { path: state.to_owned(), source })
+}
+
+/// Does what a killed supervisor left undone, and records it.
+fn clean_up(ledger: &mut Ledger, around: &Surroundings) -> Result<(), EngineError> {
+    for (run, undone) in watched::sweep(&around.directories.state)? {
+        ledger.append(around.now, &quarantined(&run, &undone)?)?;
+    }
+    Ok(())
+}
+
+fn quarantined(run: &str, undone: &[Undone]) -> Result<Vec<Record>, EngineError> {
+    undone
+        .iter()
+        .map(|it| {
+            Ok(Record::Quarantine(Quarantine {
+                run: run.to_owned(),
+                path: word(&it.path)?,
+                moved_to: Some(word(&it.quarantine)?),
+                reason: "the name is protected and was not there before the run".to_owned(),
+            }))
+        })
+        .collect()
+}
+
+fn word(path: &Path) -> Result<Arg, EngineError> {
+    Ok(Arg::new(path.as_os_str().as_bytes()).map_err(|_| LaunchError::NulByte)?)
+}
+
+/// The facts that every decision record has, whatever was decided.
+fn decision(request: &Request, profile: &Profile) -> Result<Decision, EngineError> {
+    Ok(Decision {
+        ids: request.ids.clone(),
+        decision: Answer::Deny,
+        rule: String::new(),
+        reason: String::new(),
+        origin: None,
+        level: request.level,
+        profile: profile.name.clone(),
+        profile_digest: profile.digest,
+        plan_digest: None,
+        argv: request.argv.clone(),
+        cwd: word(&request.cwd)?,
+        workspace: word(&request.workspace)?,
+        gaps: Vec::new(),
+    })
+}
+
+fn refuse(
+    request: Request,
+    profile: &Profile,
+    denial: Denial,
+    answer: Answer,
+    status: Status,
+    ledger: &mut Ledger,
+    around: &Surroundings,
+) -> Result<Outcome, EngineError> {
+    let record = Decision {
+        decision: answer,
+        rule: denial.rule.clone(),
+        reason: denial.reason.clone(),
+        origin: denial.origin.clone(),
+        ..decision(&request, profile)?
+    };
+    let seen = DenialSeen { run: request.ids.run.clone(), denial: denial.clone() };
+    ledger.append(
+        around.now,
+        &[Record::Decision(Box::new(record)), Record::Denial(Box::new(seen))],
+    )?;
+    ledger.sync()?;
+    Ok(Outcome {
+        level: request.level,
+        ids: request.ids,
+        status,
+        denials: vec![denial],
+        gaps: Vec::new(),
+        usage: Usage::default(),
+    })
+}
+
+/// Records, launches and concludes.
+fn launch(
+    ready: Ready,
+    ledger: &mut Ledger,
+    around: &Surroundings,
+) -> Result<Outcome, EngineError> {
+    let Ready { request, permit, profile, plan, filter } = ready;
+    let run = request.ids.run.clone();
+    let digest = plan.digest()?;
+    let gaps: Vec<String> = plan.gaps.iter().map(ToString::to_string).collect();
+    let record = Decision {
+        decision: Answer::Allow,
+        rule: permit.rule().to_owned(),
+        reason: permit.origin().because.clone(),
+        origin: Some(permit.origin().clone()),
+        plan_digest: Some(digest),
+        gaps: gaps.clone(),
+        ..decision(&request, &profile)?
+    };
+    let receipt = ledger.append(around.now, &[Record::Decision(Box::new(record))])?;
+    let receipt = Receipt { sequence: receipt.seq(), fingerprint: receipt.fp() };
+    let recorded = RecordedPlan::new(plan, receipt);
+    if profile.audit.durable == Durable::BeforeExec {
+        ledger.sync()?;
+    }
+    let mut watch = None;
+    let mut overlapped = || -> Result<(), EngineError> {
+        let watched = &recorded.plan().watched;
+        watch = watched::arm(&around.directories.state, &run, &request.workspace, watched)?;
+        Ok(ledger.sync()?)
+    };
+    let ended = launch::run(&mut Launch {
+        recorded: &recorded,
+        filter: filter.instructions(),
+        file_mask: around.file_mask,
+        overlapped: &mut || overlapped().map_err(|error| error.to_string()),
+    });
+    let undone = watch.map(watched::Watch::settle).transpose()?.unwrap_or_default();
+    let (status, usage, mut denials, started) = match ended {
+        Ok(ended) => (ended.status, ended.usage, ended.denials, ended.started),
+        Err(error) => {
+            (Status::Failed { reason: error.to_string() }, Usage::default(), Vec::new(), false)
+        }
+    };
+    let plan = recorded.plan();
+    denials.extend(undone.iter().map(|it| protected(plan, it)));
+    let mut records = quarantined(&run, &undone)?;
+    if started {
+        records.insert(0, start_record(&run, plan, digest)?);
+    }
+    conclude(records, &run, &status, usage, &denials, ledger, around)?;
+    Ok(Outcome { ids: request.ids, level: request.level, status, denials, gaps, usage })
+}
+
+fn start_record(run: &str, plan: &SandboxPlan, digest: Digest) -> Result<Record, EngineError> {
+    Ok(Record::ExecStart(ExecStart {
+        run: run.to_owned(),
+        program: word(&plan.command.program)?,
+        plan_digest: digest,
+        pid: None,
+        environment: BTreeMap::new(),
+    }))
+}
+
+fn protected(plan: &SandboxPlan, undone: &Undone) -> Denial {
+    let watched = plan.watched.iter().find(|it| it.path.starts_with(&undone.path));
+    let moved = undone.quarantine.display();
+    Denial {
+        layer: Layer::File,
+        rule: "filesystem.protected".to_owned(),
+        level: plan.level,
+        object: undone.path.display().to_string(),
+        reason: format!(
+            "the name is protected and was not there before, so it was moved to {moved}"
+        ),
+        origin: watched.map(|it| it.because.clone()),
+        allow_with: None,
+        next: "leave protected names alone; a person can take it from there".to_owned(),
+        count: 1,
+    }
+}
+
+fn conclude(
+    mut records: Vec<Record>,
+    run: &str,
+    status: &Status,
+    usage: Usage,
+    denials: &[Denial],
+    ledger: &mut Ledger,
+    around: &Surroundings,
+) -> Result<(), EngineError> {
+    records.extend(denials.iter().map(|denial| {
+        let seen = DenialSeen { run: run.to_owned(), denial: denial.clone() };
+        Record::Denial(Box::new(seen))
+    }));
+    records.push(Record::ExecEnd(ExecEnd {
+        run: run.to_owned(),
+        status: status.clone(),
+        exit_code: status.exit_code(),
+        usage,
+        denials: u32::try_from(denials.len()).unwrap_or(u32::MAX),
+    }));
+    let elapsed = jiff::SignedDuration::from_millis(i64::try_from(usage.wall_ms).unwrap_or(0));
+    let now = around.now.checked_add(elapsed).unwrap_or(around.now);
+    ledger.append(now, &records)?;
+    Ok(())
+}
+
+/// A new run id: 48 bits of milliseconds, then 80 random bits, in Crockford's base 32, so that
+/// ids sort by time.
+fn new_run(now: Timestamp) -> Result<String, EngineError> {
+    const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let random: [u8; 10] = host::random()?;
+    let time = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    let mut bits = u128::from(time) << 80;
+    for (index, byte) in random.iter().enumerate() {
+        bits |= u128::from(*byte) << (8 * index);
+    }
+    let letter = |place: u32| {
+        let index = usize::try_from((bits >> (5 * place)) & 31).unwrap_or(0);
+        char::from(LETTERS.get(index).copied().unwrap_or(b'0'))
+    };
+    Ok((0..26).rev().map(letter).collect())
 }

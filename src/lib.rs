@@ -28,6 +28,7 @@ pub mod engine;
 pub mod front;
 pub mod host;
 pub mod launch;
+pub mod ledger;
 pub mod model;
 pub mod plan;
 pub mod policy;

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use crate::engine::{self, NeedsShell};
 use crate::model::{Arg, Ids, Level, Span, parse_quantity};
 
 /// What `rung run --help` prints.
@@ -41,33 +42,33 @@ examples:
 
 /// What the caller asked for, in the caller's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunArguments {
-    pub argv: Vec<Arg>,
+pub(super) struct RunArguments {
+    pub(super) argv: Vec<Arg>,
     /// Absent: the configured default.
-    pub level: Option<Level>,
-    pub workspace: Option<PathBuf>,
-    pub directory: Option<PathBuf>,
+    pub(super) level: Option<Level>,
+    pub(super) workspace: Option<PathBuf>,
+    pub(super) directory: Option<PathBuf>,
     /// Tightens the profile's wall limit.
-    pub timeout: Option<Span>,
-    pub report: Option<Report>,
+    pub(super) timeout: Option<Span>,
+    pub(super) report: Option<Report>,
     /// The outcome on standard error as JSON instead of words.
-    pub json: bool,
-    pub terminal: TerminalChoice,
-    pub ids: Ids,
+    pub(super) json: bool,
+    pub(super) terminal: TerminalChoice,
+    pub(super) ids: Ids,
     /// Print nothing about a refusal but the exit code.
-    pub quiet: bool,
+    pub(super) quiet: bool,
 }
 
 /// Where the outcome is written as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
+pub(super) enum Report {
     File(PathBuf),
     Descriptor(i32),
 }
 
 /// Whether the command gets a terminal of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TerminalChoice {
+pub(super) enum TerminalChoice {
     /// When standard input and output are a terminal.
     Auto,
     /// As `Auto`, and what the command prints reaches the terminal unfiltered.
@@ -77,7 +78,7 @@ pub enum TerminalChoice {
 
 /// A command line that means nothing; the message names the word.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UsageError {
+pub(super) enum UsageError {
     #[error("`{0}` is not an option of `rung run`; write `--` before the command")]
     Unknown(String),
     #[error("`{option}` needs a value: {wants}")]
@@ -91,18 +92,18 @@ pub enum UsageError {
     #[error("`{0}` is not UTF-8, and only the command's own words may be")]
     NotText(String),
     #[error(transparent)]
-    NeedsShell(#[from] crate::policy::NeedsShell),
+    NeedsShell(#[from] NeedsShell),
 }
 
 /// Help asked for instead of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Parsed {
+pub(super) enum Parsed {
     Run(Box<RunArguments>),
     Help,
 }
 
 /// Reads what follows the verb.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
     let mut words = words.into_iter();
     let mut read = RunArguments {
         argv: Vec::new(),
@@ -192,7 +193,7 @@ fn command(words: impl Iterator<Item = OsString>) -> Result<Vec<Arg>, UsageError
 /// A single word with blanks in it is a line that somebody typed as a whole.
 fn single(word: &Arg) -> Result<Vec<Arg>, UsageError> {
     match word.as_str() {
-        Some(text) if text.contains(char::is_whitespace) => Ok(crate::policy::split(text)?),
+        Some(text) if text.contains(char::is_whitespace) => Ok(engine::split(text)?),
         _ => Ok(vec![word.clone()]),
     }
 }
@@ -301,6 +302,9 @@ mod tests {
         let words = [OsString::from("--"), OsString::from("cat"), word.clone()];
         let Ok(Parsed::Run(read)) = parse(words) else { panic!("refused") };
         assert_eq!(read.argv[1].as_bytes(), b"\xff");
-        assert!(matches!(parse([OsString::from_vec(b"--\xff".to_vec())]), Err(UsageError::NotText(_))));
+        assert!(matches!(
+            parse([OsString::from_vec(b"--\xff".to_vec())]),
+            Err(UsageError::NotText(_))
+        ));
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use crate::engine::{Directories, Surroundings};
 
@@ -44,9 +44,7 @@ fn surroundings(environment: BTreeMap<OsString, OsString>, now: SystemTime) -> S
         directories: directories(&environment, &home),
         cwd: std::env::current_dir().ok(),
         home,
-        now_ms: now
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        now: jiff::Timestamp::try_from(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH),
         file_mask: mask,
         environment,
     }
@@ -58,7 +56,9 @@ fn directories(environment: &BTreeMap<OsString, OsString>, home: &Path) -> Direc
         let given = environment.get(&OsString::from(name)).map(PathBuf::from);
         given.filter(|it| it.is_absolute()).unwrap_or(otherwise)
     };
-    let state = if nix::unistd::getuid().is_root() && !environment.contains_key(&OsString::from("XDG_STATE_HOME")) {
+    let state = if nix::unistd::getuid().is_root()
+        && !environment.contains_key(&OsString::from("XDG_STATE_HOME"))
+    {
         PathBuf::from("/var/lib/rung")
     } else {
         from("XDG_STATE_HOME", home.join(".local/state")).join("rung")

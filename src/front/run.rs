@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::FromRawFd;
 use std::process::ExitCode;
 
 use super::arguments::{self, Parsed, Report, RunArguments, TerminalChoice};
@@ -59,9 +58,9 @@ fn ask(read: &RunArguments) -> Ask {
 fn open_report(report: &Report) -> io::Result<File> {
     match report {
         Report::File(path) => File::create(path),
-        Report::Descriptor(number) => crate::sys::descriptor::inherited(*number)
-            .map(File::from)
-            .map_err(io::Error::from),
+        Report::Descriptor(number) => {
+            crate::sys::descriptor::inherited(*number).map(File::from).map_err(io::Error::from)
+        }
     }
 }
 
@@ -95,7 +94,10 @@ fn words(outcome: &Outcome) -> String {
         }
     }
     if let more @ 1.. = outcome.denials.len().saturating_sub(1) {
-        text.push_str(&format!("rung: and {more} more, in `rung audit show {}`\n", outcome.ids.run));
+        text.push_str(&format!(
+            "rung: and {more} more, in `rung audit show {}`\n",
+            outcome.ids.run
+        ));
     }
     text
 }

@@ -77,6 +77,7 @@ pub fn look_again() -> Result<HostFacts, HostError> {
         landlock_abi,
         probes,
         cgroup: None,
+        state_directories: Vec::new(),
         paths: BTreeMap::new(),
     })
 }
@@ -133,47 +134,65 @@ fn store(path: &Path, remember: &Remembered) {
     }
 }
 
-/// What lies at each path. Only "there is nothing" means absent: any other error is an error,
+/// What lies at each path. Parents are resolved once. Only "there is nothing" means absent: any other error is an error,
 /// because a plan made from a guess is not what its author meant.
 pub fn look(paths: &[PathBuf]) -> Result<BTreeMap<PathBuf, PathFact>, HostError> {
     let mut found = BTreeMap::new();
+    let mut parents = BTreeMap::new();
     for path in paths {
-        if let Some(fact) = fact(path)? {
+        if let Some(fact) = fact(path, &mut parents)? {
             found.insert(path.clone(), fact);
         }
     }
     Ok(found)
 }
 
-fn fact(path: &Path) -> Result<Option<PathFact>, HostError> {
+fn fact(
+    path: &Path,
+    parents: &mut BTreeMap<PathBuf, PathBuf>,
+) -> Result<Option<PathFact>, HostError> {
     let Some(own) = absent(path, fs::symlink_metadata(path))? else { return Ok(None) };
     let kind = kind_of(&own);
-    // Every component may be a link, not only the last one.
-    let Some(canonical) = absent(path, fs::canonicalize(path))? else {
-        // A link to nowhere: it is there, but there is nothing behind it.
-        return Ok(Some(PathFact {
-            kind,
-            canonical: path.to_owned(),
-            canonical_kind: kind,
-            device: own.dev(),
-            inode: own.ino(),
-        }));
-    };
-    let (metadata, canonical) = if canonical == path {
-        (own, canonical)
-    } else {
-        let Some(metadata) = absent(path, fs::symlink_metadata(&canonical))? else {
-            return Ok(None);
-        };
-        (metadata, canonical)
-    };
-    Ok(Some(PathFact {
+    let mut fact = PathFact {
         kind,
-        canonical_kind: kind_of(&metadata),
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        canonical,
-    }))
+        link: None,
+        canonical: path.to_owned(),
+        canonical_kind: kind,
+        device: own.dev(),
+        inode: own.ino(),
+    };
+    if kind == PathKind::SymbolicLink {
+        fact.link = absent(path, fs::read_link(path))?;
+        // A link to nowhere is there, but there is nothing behind it.
+        if let Some(canonical) = absent(path, fs::canonicalize(path))?
+            && let Some(target) = absent(path, fs::symlink_metadata(&canonical))?
+        {
+            fact.canonical = canonical;
+            fact.canonical_kind = kind_of(&target);
+            fact.device = target.dev();
+            fact.inode = target.ino();
+        }
+        return Ok(Some(fact));
+    }
+    // Every component may be a link, not only the last one.
+    if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+        let known = match parents.get(parent) {
+            Some(known) => known,
+            None => {
+                let canonical = fs::canonicalize(parent)
+                    .map_err(|source| HostError::Lookup { path: parent.to_owned(), source })?;
+                parents.entry(parent.to_owned()).or_insert(canonical)
+            }
+        };
+        fact.canonical = known.join(name);
+    }
+    Ok(Some(fact))
+}
+
+/// Random bytes from the kernel.
+pub fn random<const N: usize>() -> Result<[u8; N], HostError> {
+    crate::sys::process::random()
+        .map_err(|errno| HostError::Lookup { path: "/dev/urandom".into(), source: errno.into() })
 }
 
 /// `Ok(None)` where there is nothing, or where this user may not even look: what cannot be reached
@@ -323,12 +342,5 @@ mod tests {
         assert_eq!(path, base.join("system/tool"));
         assert!(!executable);
         assert!(matches!(found("other"), ProgramFact::Missing { .. }));
-    }
-}
-#[cfg(test)]
-mod scratch {
-    #[test]
-    fn scratch_probe() {
-        println!("{:#?}", super::look_again());
     }
 }

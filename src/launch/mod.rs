@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::model::{Denial, Status, Usage};
-use crate::plan::{RecordedPlan, SandboxPlan};
+use crate::plan::{RecordedPlan, SandboxPlan, syscalls};
 use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
 };
@@ -61,6 +61,8 @@ pub enum LaunchError {
 #[derive(Debug)]
 pub struct Ended {
     pub status: Status,
+    /// Whether the program was executed at all.
+    pub started: bool,
     pub usage: Usage,
     pub denials: Vec<Denial>,
 }
@@ -69,7 +71,7 @@ pub struct Ended {
 pub struct Launch<'a> {
     pub recorded: &'a RecordedPlan,
     /// The compiled filter that the plan's digest names, as raw instructions.
-    pub filter: &'a [(u16, u8, u8, u32)],
+    pub filter: &'a [syscalls::Instruction],
     /// Umask of the caller, which the command gets back.
     pub file_mask: u32,
     /// Called once while the child builds its sandbox: makes the decision record durable.
@@ -195,12 +197,7 @@ fn prepare(
         filter: launch
             .filter
             .iter()
-            .map(|(code, if_true, if_false, k)| Instruction {
-                code: *code,
-                if_true: *if_true,
-                if_false: *if_false,
-                k: *k,
-            })
+            .map(|it| Instruction { code: it.code, if_true: it.jt, if_false: it.jf, k: it.k })
             .collect(),
         image: kit::image(plan)?,
     };
@@ -221,153 +218,4 @@ fn view_entry(plan: &SandboxPlan, index: u32) -> Option<String> {
     | kit::Operation::Again { path, .. }
     | kit::Operation::Bind(kit::Bind { path, .. })) = operation;
     Some(format!("/{}", path.to_string_lossy()))
-}
-
-#[cfg(test)]
-mod scratch {
-    use super::*;
-    use crate::model::*;
-    use crate::plan::*;
-    use crate::profile::{Durable, Table, WhenFull};
-    use std::collections::BTreeMap;
-    use std::os::unix::fs::MetadataExt;
-
-    fn o() -> Origin {
-        Origin::built_in("test")
-    }
-    fn bind(path: &str, access: Access, programs: bool) -> ViewEntry {
-        let m = std::fs::metadata(path).unwrap();
-        let kind = if m.is_dir() { PathKind::Directory } else { PathKind::File };
-        ViewEntry {
-            path: path.into(),
-            what: What::Bind {
-                source: path.into(),
-                kind,
-                device: m.dev(),
-                inode: m.ino(),
-                access,
-                programs,
-            },
-            because: vec![o()],
-        }
-    }
-    fn e(path: &str, what: What) -> ViewEntry {
-        ViewEntry { path: path.into(), what, because: vec![o()] }
-    }
-
-    #[test]
-    fn scratch_launch() {
-        let ws = std::env::temp_dir().join("scratch-ws");
-        std::fs::create_dir_all(ws.join(".git/hooks")).unwrap();
-        let ws = ws.to_str().unwrap();
-        let gm = std::fs::metadata(format!("{ws}/.git")).unwrap();
-        let hm = std::fs::metadata(format!("{ws}/.git/hooks")).unwrap();
-        let private = What::Private {
-            size: Bytes(1 << 20),
-            files: Count(100),
-            access: Access::Write,
-            programs: true,
-        };
-        let view = vec![
-            e("/bin", What::SymbolicLink { target: "usr/bin".into() }),
-            e("/dev", What::Devices { shm: Bytes(1 << 20), files: Count(100) }),
-            bind("/etc", Access::Read, false),
-            e("/etc/shadow", What::Masked { kind: PathKind::File }),
-            e("/home/x", private.clone()),
-            e("/lib", What::SymbolicLink { target: "usr/lib".into() }),
-            e("/lib64", What::SymbolicLink { target: "usr/lib64".into() }),
-            e(
-                "/proc",
-                What::Proc {
-                    masked: vec![MaskedName { name: "interrupts".into(), kind: PathKind::File }],
-                },
-            ),
-            e("/run", What::Directory),
-            e("/tmp", private),
-            bind("/usr", Access::Read, true),
-            bind(ws, Access::Write, true),
-            e(&format!("{ws}/.git"), What::Pinned { device: gm.dev(), inode: gm.ino() }),
-            e(
-                &format!("{ws}/.git/hooks"),
-                What::Protected { kind: PathKind::Directory, device: hm.dev(), inode: hm.ino() },
-            ),
-        ];
-        let mut rules = BTreeMap::new();
-        for (p, r) in [
-            ("/usr", FsRights::of(Access::Read, true)),
-            ("/etc", FsRights::of(Access::Read, false)),
-            ("/proc", FsRights::of(Access::Read, false)),
-            ("/tmp", FsRights::of(Access::Write, true)),
-            ("/dev", FsRights::of(Access::Write, false)),
-            (ws, FsRights::of(Access::Write, true)),
-        ] {
-            rules.insert(p.into(), LandlockRule { rights: r, because: vec![] });
-        }
-        let uid = nix::unistd::getuid().as_raw();
-        let inner = if uid == 0 { 65534 } else { uid };
-        let lim = |v| Limited { max: Count(v), because: o() };
-        let script = std::env::var("SCRATCH").unwrap_or("id; ls -la / /tmp; mount; cat /proc/self/status | grep -E 'Cap|Sec|NoNew'; ps ax; cat /etc/shadow; echo x > .git/hooks/y; mv .git .g; touch ok; ls -la; cat /proc/sys/user/max_user_namespaces; ls -la /proc/self/fd /dev; unshare -Ur true; echo done".into());
-        let plan = SandboxPlan {
-            level: Level::TestExecution,
-            profile: "x".into(),
-            profile_digest: Digest::ZERO,
-            rule: "x".into(),
-            command: CommandPlan {
-                program: "/usr/bin/bash".into(),
-                argv: ["bash", "-c", &script].iter().map(|a| Arg::try_from(*a).unwrap()).collect(),
-                cwd: ws.into(),
-                environment: [(
-                    "PATH".to_owned(),
-                    Variable { value: Arg::try_from("/usr/bin").unwrap(), because: o() },
-                )]
-                .into(),
-            },
-            identity: Identity {
-                outer_uid: uid,
-                outer_gid: nix::unistd::getgid().as_raw(),
-                inner_uid: inner,
-                inner_gid: inner,
-                last_capability: 40,
-            },
-            view,
-            watched: vec![],
-            landlock: LandlockPlan {
-                abi: 7,
-                handled: FsRights::handled_by(7),
-                handled_net: 0,
-                scoped: 3,
-                rules,
-            },
-            syscalls: SyscallPlan {
-                table: Table::Standard,
-                arch: Arch::X86_64,
-                filter: Digest::ZERO,
-                because: o(),
-            },
-            network: NetworkPlan { loopback: Some(o()), destinations: vec![] },
-            limits: LimitPlan {
-                wall: Limited { max: Span(5000), because: o() },
-                grace: Limited { max: Span(500), because: o() },
-                processes: lim(100),
-                open_files: lim(100),
-                memory: Limited { max: Bytes(1 << 30), because: o() },
-                memory_by: MemoryBy::Polling,
-                file: Limited { max: Bytes(1 << 20), because: o() },
-            },
-            output: OutputPlan { max: None, when_full: WhenFull::Stop },
-            durable: Durable::Overlapped,
-            streams: Streams::Inherit,
-            gaps: vec![],
-            absent: vec![],
-        };
-        let recorded = RecordedPlan::new(plan, Receipt { sequence: 1, fingerprint: Digest::ZERO });
-        let t = std::time::Instant::now();
-        let r = run(&mut Launch {
-            recorded: &recorded,
-            filter: &[(6, 0, 0, 0x7fff_0000)],
-            file_mask: 0o22,
-            overlapped: &mut || Ok(()),
-        });
-        println!("{:?} {:?}", t.elapsed(), r);
-    }
 }

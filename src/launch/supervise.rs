@@ -270,7 +270,7 @@ fn conclude(
     }
     if let Some(limit) = &seen.limit {
         let status = Status::Limited { limit: limit.rule.clone() };
-        return Ok(Ended { status, usage, denials: vec![limit.clone()] });
+        return Ok(Ended { status, started: true, usage, denials: vec![limit.clone()] });
     }
     if let Some(failure) = seen.failure {
         return failed(plan, failure, usage);
@@ -298,7 +298,7 @@ fn conclude(
         Status::Exited { code: u8::try_from(libc::WEXITSTATUS(ended.status)).unwrap_or(u8::MAX) }
     };
     let limited = denials.first().map(|it: &Denial| Status::Limited { limit: it.rule.clone() });
-    Ok(Ended { status: limited.unwrap_or(status), usage, denials })
+    Ok(Ended { status: limited.unwrap_or(status), started: true, usage, denials })
 }
 
 fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, LaunchError> {
@@ -311,7 +311,8 @@ fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, L
             Errno::E2BIG => "the words and variables are longer than the kernel takes".to_owned(),
             errno => format!("starting `{program}` failed: {errno}"),
         };
-        return Ok(Ended { status: Status::Failed { reason }, usage, denials: Vec::new() });
+        let status = Status::Failed { reason };
+        return Ok(Ended { status, started: false, usage, denials: Vec::new() });
     }
     let what = match failure.step {
         Step::View => view_entry(plan, failure.index),
@@ -333,8 +334,8 @@ fn receive_master(channel: &OwnedFd) -> Result<Option<OwnedFd>, LaunchError> {
     let mut parts = [std::io::IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!(std::os::fd::RawFd);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut space), flags)
-        .map_err(failed)?;
+    let message =
+        recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut space), flags).map_err(failed)?;
     for control in message.cmsgs().map_err(failed)? {
         if let ControlMessageOwned::ScmRights(descriptors) = control {
             return descriptors

@@ -98,7 +98,7 @@ impl Watch {
 }
 
 /// Does the work of supervisors that were killed. Cheap when there is none.
-pub fn sweep(state: &Path) -> Result<Vec<Undone>, WatchError> {
+pub fn sweep(state: &Path) -> Result<Vec<(String, Vec<Undone>)>, WatchError> {
     let directory = state.join(MARKERS);
     let failed = |path: &Path, source| WatchError { path: path.to_owned(), source };
     let entries = match fs::read_dir(&directory) {
@@ -118,7 +118,7 @@ pub fn sweep(state: &Path) -> Result<Vec<Undone>, WatchError> {
         file.read_to_end(&mut text).map_err(|source| failed(&path, source))?;
         // An empty or torn marker belongs to a supervisor that was killed before the run started.
         if let Ok(marker) = serde_json::from_slice::<Marker>(&text) {
-            undone.extend(put_right(state, &marker)?);
+            undone.push((marker.run.clone(), put_right(state, &marker)?));
         }
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -288,7 +288,11 @@ mod tests {
         fs::write(&name, "evil").unwrap();
         assert_eq!(sweep(&place.state).unwrap(), [], "a live run was swept");
         drop(watch);
-        assert_eq!(sweep(&place.state).unwrap().len(), 1);
+        let swept = sweep(&place.state).unwrap();
+        assert_eq!(
+            swept.iter().map(|(run, it)| (run.as_str(), it.len())).collect::<Vec<_>>(),
+            [("run", 1)]
+        );
         assert!(!name.exists());
         assert_eq!(sweep(&place.state).unwrap(), []);
     }

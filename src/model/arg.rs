@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// Serialised as a JSON string: printable UTF-8 as it is, a backslash doubled, every other byte
 /// as `\xNN`, so that two different words never read alike.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Arg(Vec<u8>); // INVARIANT: no byte is 0.
 
 /// A word with a NUL byte, which no exec call can carry.

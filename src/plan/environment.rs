@@ -6,7 +6,7 @@
 //! caller's and the caller may be the agent.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::paths::expand;
 use super::{PlanError, Variable};
@@ -146,7 +146,7 @@ fn own(
     Ok(vec![
         ("HOME", text(&request.home)?),
         ("LOGNAME", user.clone()),
-        ("PATH", search_path(request, profile, host)?),
+        ("PATH", joined(&search_path(&request.home, profile, host)?)),
         ("PWD", text(&request.cwd)?),
         ("RUNG_LEVEL", request.level.to_string()),
         ("RUNG_RUN", request.ids.run.clone()),
@@ -156,12 +156,13 @@ fn own(
     ])
 }
 
-/// The toolchains' directories that exist, in the profile's order, then the system's.
-fn search_path(
-    request: &Request,
+/// Where the command's programs are looked for: the toolchains' directories that exist, in the
+/// profile's order, then the system's.
+pub fn search_path(
+    home: &Path,
     profile: &Profile,
     host: &HostFacts,
-) -> Result<String, PlanError> {
+) -> Result<Vec<PathBuf>, PlanError> {
     let mut directories = Vec::new();
     for toolchain in &profile.filesystem.toolchains {
         for spelled in &toolchain.search_path {
@@ -170,20 +171,27 @@ fn search_path(
                 because: toolchain.origin.clone(),
                 why: why.to_owned(),
             };
-            let path = expand(spelled, &request.home).ok_or_else(|| {
+            let path = expand(spelled, home).ok_or_else(|| {
                 refuse("write an absolute path, or one that begins with `~/`, without `..`")
             })?;
             if host.path(&path).is_none() {
                 continue;
             }
-            let text = path.to_str().filter(|text| !text.contains(':')).ok_or_else(|| {
-                refuse("a search path holds neither colons nor bytes that are no text")
-            })?;
-            directories.push(text.to_owned());
+            if path.to_str().is_none_or(|text| text.contains(':')) {
+                return Err(refuse(
+                    "a search path holds neither colons nor bytes that are no text",
+                ));
+            }
+            directories.push(path);
         }
     }
-    directories.push(SEARCH_PATH.to_owned());
-    Ok(directories.join(":"))
+    directories.extend(SEARCH_PATH.split(':').map(PathBuf::from));
+    Ok(directories)
+}
+
+fn joined(directories: &[PathBuf]) -> String {
+    let texts: Vec<_> = directories.iter().filter_map(|it| it.to_str()).collect();
+    texts.join(":")
 }
 
 /// Sets what a profile or a pack asks for, which is never one of rung's own.

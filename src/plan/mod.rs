@@ -33,9 +33,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use compile::compile;
+pub use environment::search_path;
 pub use error::PlanError;
 pub use explain::explain;
-pub use paths::wanted_paths;
+pub use paths::{expand, wanted_paths};
 pub use predict::{Answer, Operation, Prediction, predict};
 pub use rights::FsRights;
 pub use within::within;

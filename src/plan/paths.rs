@@ -90,7 +90,7 @@ pub fn wanted_paths(
 
 /// The absolute path that a profile's spelling means; nothing for a relative path or one with
 /// `..`, which would mean different places on different days.
-pub(super) fn expand(text: &str, home: &Path) -> Option<PathBuf> {
+pub fn expand(text: &str, home: &Path) -> Option<PathBuf> {
     if text.contains('\0') {
         return None;
     }
