@@ -240,6 +240,41 @@ fn a_file_in_place_of_a_protected_names_directory_is_protected_itself() {
 }
 
 #[test]
+fn what_lies_in_a_protected_directory_needs_no_entry_of_its_own() {
+    let mut profile = profile(Level::LocalWrites);
+    profile.filesystem.protected.push(entry(".git"));
+    let plan = plan_of(&request(profile.level), &profile, &host()).unwrap();
+    let git = format!("{WORKSPACE}/.git");
+    let below: Vec<_> = lines(&plan).into_iter().filter(|it| it.contains("/.git")).collect();
+    assert_eq!(below, [format!("`{git}`: read only, cannot be replaced")]);
+}
+
+/// A pin would be a writable mount inside the read-only one.
+#[test]
+fn nothing_is_pinned_inside_a_protected_directory() {
+    let (mut profile, mut host) = (profile(Level::LocalWrites), host());
+    let secret = format!("{WORKSPACE}/.git/keys/secret");
+    add(&mut host, &format!("{WORKSPACE}/.git/keys"), PathKind::Directory);
+    add(&mut host, &secret, PathKind::File);
+    profile.filesystem.protected.push(entry(".git"));
+    profile.filesystem.hidden.push(entry(&secret));
+    let plan = plan_of(&request(profile.level), &profile, &host).unwrap();
+    check(&plan, &secret, &format!("`{secret}`: hidden, an empty file"));
+    assert!(!plan.view.iter().any(|it| matches!(it.what, What::Pinned { .. })));
+}
+
+#[test]
+fn nothing_is_mounted_below_a_mask() {
+    let (mut profile, host) = (profile(Level::LocalWrites), host());
+    let git = format!("{WORKSPACE}/.git");
+    profile.filesystem.hidden.push(entry(&git));
+    let plan = plan_of(&request(profile.level), &profile, &host).unwrap();
+    let below: Vec<_> = lines(&plan).into_iter().filter(|it| it.contains("/.git")).collect();
+    // A mask is a mount point, so it cannot be moved away either.
+    assert_eq!(below, [format!("`{git}`: hidden, an empty directory")]);
+}
+
+#[test]
 fn a_read_only_workspace_needs_no_protection() {
     let mut profile = profile(Level::LocalWrites);
     profile.filesystem.workspace.mode = WorkspaceMode::ReadOnly;
@@ -467,6 +502,18 @@ fn asking_the_host_about_the_wanted_paths_is_enough() {
         asked.paths.retain(|path, _| wanted.contains(path));
         assert!(asked.paths.len() < all.paths.len(), "the fixture has more than is needed");
         assert_eq!(plan_of(&request, &profile, &asked), plan_of(&request, &profile, &all));
+    }
+}
+
+/// A directory between a writable tree and something hidden in it has to be pinned.
+#[test]
+fn the_directories_above_what_is_hidden_in_a_writable_tree_are_wanted() {
+    let mut profile = profile(Level::LocalWrites);
+    profile.filesystem.hidden = vec![entry("~/src/app/a/b/secret"), entry("~/data/c/secret")];
+    profile.filesystem.write = vec![grant("~/data", false)];
+    let wanted = wanted_paths(&profile, "/home/u/src/app".as_ref(), "/home/u".as_ref(), &[]);
+    for path in ["/home/u/src/app/a", "/home/u/src/app/a/b", "/home/u/data/c", "/home/u/data"] {
+        assert!(wanted.contains(&path.into()), "{path} is not in {wanted:?}");
     }
 }
 

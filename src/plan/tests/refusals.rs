@@ -66,6 +66,29 @@ fn a_path_that_is_no_text_is_refused() {
     assert!(refused(&request, &profile(request.level), &host()).contains("not valid UTF-8"));
 }
 
+/// Nothing is created on the host, so a mount point in a bound tree must be there already.
+#[test]
+fn a_home_that_does_not_exist_inside_a_granted_tree_is_refused() {
+    let (mut profile, mut host) = (profile(Level::LocalWrites), host());
+    add(&mut host, "/home", PathKind::Directory);
+    profile.filesystem.read.push(grant("/home", false));
+    let request = request(profile.level);
+    assert!(plan_of(&request, &profile, &host).is_ok());
+    host.paths.remove(std::path::Path::new("/home/u"));
+    let error = refused(&request, &profile, &host);
+    assert!(error.contains("inside `/home` and does not exist there"), "{error}");
+}
+
+#[test]
+fn a_home_in_a_place_of_rungs_own_is_refused() {
+    let mut request = request(Level::LocalWrites);
+    for home in ["/", "/proc/self", "/var", "/run", "home"] {
+        request.home = home.into();
+        let error = refused(&request, &profile(request.level), &host());
+        assert!(error.contains("cannot be the home directory"), "{home}: {error}");
+    }
+}
+
 #[test]
 fn a_link_in_place_of_a_protected_names_directory_ends_the_run() {
     let mut host = host();
