@@ -8,7 +8,20 @@
 //! Pure: sources arrive as text with a name. Who may override whom is decided here too
 //! (lower layers only tighten), reading the files is not.
 
+mod assemble;
+#[cfg(rung_built)]
+mod built_in;
+mod commands;
+mod describe;
+mod library;
+mod read;
+mod resolve;
 mod rule;
+mod schema;
+
+mod source;
+mod text;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +31,73 @@ pub use rule::{
     Argument, Class, Decision, Example, OptionSpec, Power, Program, Rule, Style, ValueType, When,
 };
 
+#[cfg(rung_built)]
+pub use built_in::{built_in, built_in_sources};
+pub use schema::{key_paths, schema};
+
+pub use source::{Layer, LoadError, Problem, Severity, Source};
+
 use crate::model::{Bytes, Count, Digest, Level, Origin, Span};
+
+/// Loads the profile of one level from all layers, the highest authority first.
+///
+/// Every mistake in every file is reported, whichever level it is about.
+pub fn load(level: Level, layers: &[Layer]) -> Result<Profile, LoadError> {
+    let mut report = source::Report::new();
+    let library = library::Library::open(layers, &mut report);
+    let profile = load_from(level, &library, &mut report);
+    finish(report, profile, level)
+}
+
+/// Loads all levels that the first layer has.
+pub fn load_all(layers: &[Layer]) -> Result<BTreeMap<Level, Profile>, LoadError> {
+    let mut report = source::Report::new();
+    let library = library::Library::open(layers, &mut report);
+    let mut profiles = BTreeMap::new();
+    for level in library.levels.keys() {
+        if let Some(profile) = load_from(*level, &library, &mut report) {
+            profiles.insert(*level, profile);
+        }
+    }
+    match report.into_error() {
+        Some(error) => Err(error),
+        None => Ok(profiles),
+    }
+}
+
+/// Everything that can be said about the files: what is wrong, and what is only odd.
+pub fn lint(layers: &[Layer]) -> LoadError {
+    let mut report = source::Report::new();
+    let library = library::Library::open(layers, &mut report);
+    for level in library.levels.keys() {
+        load_from(*level, &library, &mut report);
+    }
+    report.into_findings()
+}
+
+fn load_from(
+    level: Level,
+    library: &library::Library,
+    report: &mut source::Report,
+) -> Option<Profile> {
+    let force = resolve::resolve(level, library, report)?;
+    assemble::assemble(&force, library, report)
+}
+
+fn finish(
+    mut report: source::Report,
+    profile: Option<Profile>,
+    level: Level,
+) -> Result<Profile, LoadError> {
+    if profile.is_none() && !report.has_errors() {
+        let place = source::Place { file: 0, span: 0..0 };
+        report.error(&place, format!("there is no profile for level {level}"));
+    }
+    match (profile, report.has_errors()) {
+        (Some(profile), false) => Ok(profile),
+        (_, _) => Err(report.into_findings()),
+    }
+}
 
 /// One level's profile, resolved: nothing inherited is left out, nothing is defaulted later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,80 @@
+//! Reads the built-in profiles with the very code that reads overrides, and embeds the result.
+//!
+//! A profile that does not load fails the build with the errors its author needs.
+
+#![expect(unreachable_pub, reason = "the modules below are public in the library")]
+#![expect(dead_code, unused_imports, reason = "a build needs a part of the modules below")]
+#![expect(clippy::print_stderr, reason = "that is how a build script speaks to people")]
+
+#[path = "src/model/mod.rs"]
+mod model;
+#[path = "src/profile/mod.rs"]
+mod profile;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rustc-cfg=rung_built");
+    println!("cargo::rerun-if-changed=profiles");
+    println!("cargo::rerun-if-changed=src/model");
+    println!("cargo::rerun-if-changed=src/profile");
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("profiles");
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+
+    let files = files(&root)?;
+    let layer = profile::Layer { name: "built-in".to_owned(), sources: sources(&root, &files)? };
+    let profiles = match profile::load_all(std::slice::from_ref(&layer)) {
+        Ok(profiles) => profiles,
+        Err(error) => {
+            eprintln!("the built-in profiles do not load:\n\n{error}\n");
+            return Err("the built-in profiles do not load".into());
+        }
+    };
+    let mut code = "const PROFILES: &[(u8, &[u8])] = &[\n".to_owned();
+    for (level, profile) in &profiles {
+        let file = out.join(format!("level-{level}.postcard"));
+        std::fs::write(&file, postcard::to_stdvec(profile)?)?;
+        writeln!(code, "    ({level}, include_bytes!({})),", quoted(&file))?;
+    }
+    code.push_str("];\nconst SOURCES: &[(&str, &str)] = &[\n");
+    for (source, file) in layer.sources.iter().zip(&files) {
+        writeln!(code, "    ({:?}, include_str!({})),", source.name, quoted(file))?;
+    }
+    code.push_str("];\n");
+    std::fs::write(out.join("profiles.rs"), code)?;
+    Ok(())
+}
+
+/// A path as a Rust string.
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.to_string_lossy())
+}
+
+/// The levels, then the packs, each by name.
+fn files(root: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for (directory, prefix) in [(root.to_owned(), "level-"), (root.join("packs"), "")] {
+        let mut here = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+            if name.starts_with(prefix) && path.extension().is_some_and(|it| it == "toml") {
+                here.push(path);
+            }
+        }
+        here.sort();
+        files.extend(here);
+    }
+    Ok(files)
+}
+
+fn sources(root: &Path, files: &[PathBuf]) -> Result<Vec<profile::Source>, Box<dyn Error>> {
+    let mut sources = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(root)?.to_string_lossy().into_owned();
+        sources.push(profile::Source { name, text: std::fs::read_to_string(file)? });
+    }
+    Ok(sources)
+}
