@@ -11,11 +11,15 @@ use super::{
 /// The whole plan as text, for a terminal or a review.
 pub fn explain(plan: &SandboxPlan) -> String {
     let mut text = format!(
-        "Level {} ({}), profile `{}`, allowed by rule `{}`.\n{}\n",
+        "Level {} ({}), profile `{}`, allowed by rule `{}`.\nStarts {} in {} as user {}{}.\n{}\n",
         plan.level,
         plan.level.title(),
         plan.profile,
         plan.rule,
+        shown(&plan.command.program),
+        shown(&plan.command.cwd),
+        plan.identity.inner_uid,
+        if plan.identity.outer_uid == 0 { ", which is root outside" } else { "" },
         sentence(plan)
     );
     section(&mut text, "Files", plan.view.iter().map(|it| (it.to_string(), it.because.as_slice())));

@@ -1,1 +1,6 @@
+//! Tests that run anywhere: no kernel feature, no root, no network.
+#![cfg(test)]
 
+mod hosts;
+mod ladder;
+mod plans;
