@@ -141,6 +141,8 @@ fn open_terminal(kit: &Kit) -> Result<Option<OwnedFd>, Errno> {
     let flags = libc::O_RDWR | libc::O_NOCTTY;
     let master = descriptor::open_at(descriptor::HERE, c"/dev/pts/ptmx", flags, 0)?;
     let slave = pty::open_peer(master.as_fd())?;
+    // Init leads the session, so that the command's group has a parent in it and can be stopped.
+    descriptor::control_terminal(slave.as_fd())?;
     pty::send_descriptor(terminal.channel.as_fd(), master.as_fd())?;
     Ok(Some(slave))
 }
@@ -170,7 +172,6 @@ fn add_inner_rules(kit: &Kit) -> Result<(), Failure> {
 /// the calls before it.
 fn become_command(start: &Start<'_>) -> Result<std::convert::Infallible, Failure> {
     let kit = start.kit;
-    process::new_session().map_err(at(Step::Session))?;
     connect_streams(start).map_err(at(Step::Streams))?;
     for (index, (resource, value)) in kit.limits.iter().enumerate() {
         process::limit(*resource, *value).map_err(at_index(Step::ResourceLimits, index))?;
@@ -190,10 +191,17 @@ fn become_command(start: &Start<'_>) -> Result<std::convert::Infallible, Failure
 
 fn connect_streams(start: &Start<'_>) -> Result<(), Errno> {
     if let Some(slave) = &start.terminal {
-        descriptor::control_terminal(slave.as_fd())?;
+        // A group of its own, in the foreground of its terminal; every signal is still blocked,
+        // which keeps SIGTTOU away.
+        process::new_group()?;
+        pty::take_foreground(slave.as_fd())?;
         for number in 0..3 {
             descriptor::put_at(slave.as_fd(), number)?;
         }
+    }
+    if start.terminal.is_none() {
+        // Out of init's session too: no signal to a group reaches anybody else.
+        process::new_session()?;
     }
     for (number, stream) in (0..).zip(&start.kit.streams) {
         if let Some(stream) = stream {

@@ -53,6 +53,8 @@ pub enum LaunchError {
     InitLost,
     #[error("the decision record could not be made durable: {0}")]
     NotDurable(String),
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
     #[error("supervising failed: {doing}: {errno}")]
     Supervise { doing: &'static str, errno: Errno },
 }
@@ -65,6 +67,8 @@ pub struct Ended {
     pub started: bool,
     pub usage: Usage,
     pub denials: Vec<Denial>,
+    /// What was taken out of the command's output, where it went to a terminal.
+    pub removed: Option<String>,
 }
 
 /// What the caller gives beside the plan.

@@ -227,6 +227,7 @@ pub struct LimitPlan {
     pub wall: Limited<Span>,
     pub grace: Limited<Span>,
     pub processes: Limited<Count>,
+    pub processes_by: ProcessesBy,
     pub open_files: Limited<Count>,
     pub memory: Limited<Bytes>,
     pub memory_by: MemoryBy,
@@ -237,6 +238,17 @@ pub struct LimitPlan {
 pub struct Limited<T> {
     pub max: T,
     pub because: Origin,
+}
+
+/// Who keeps the limit on processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessesBy {
+    /// `RLIMIT_NPROC`, counted per user namespace since Linux 5.14: the next fork fails.
+    Kernel,
+    /// The kernel does not count the processes of real root, so rung looks a few times a second
+    /// and ends the run.
+    Polling,
 }
 
 /// Who keeps the memory limit.

@@ -1,6 +1,9 @@
 //! Tests that run anywhere: no kernel feature, no root, no network.
 #![cfg(test)]
 
+mod hosts;
+mod ladder;
+mod plans;
 mod syscalls;
 mod terminal;
 mod tidy;
