@@ -478,13 +478,13 @@ fn launch(
         overlapped: &mut || overlapped().map_err(|error| error.to_string()),
     });
     let undone = watch.map(watched::Watch::settle).transpose()?.unwrap_or_default();
-    let Ended { status, started, usage, mut denials, removed } =
+    let Ended { status, started, usage, mut denials, notes } =
         ended.unwrap_or_else(|error| Ended {
             status: Status::Failed { reason: error.to_string() },
             started: false,
             usage: Usage::default(),
             denials: Vec::new(),
-            removed: None,
+            notes: Vec::new(),
         });
     let plan = recorded.plan();
     denials.extend(undone.iter().map(|it| protected(plan, it)));
@@ -493,7 +493,6 @@ fn launch(
         records.insert(0, start_record(&run, plan, digest)?);
     }
     conclude(records, &run, &status, usage, &denials, ledger, around)?;
-    let notes = removed.into_iter().collect();
     Ok(Outcome { ids: request.ids, level: request.level, status, denials, gaps, notes, usage })
 }
 

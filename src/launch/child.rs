@@ -23,7 +23,8 @@ const BROKEN: i32 = 125;
 /// The life of init.
 pub(super) fn main(kit: &Kit) -> ! {
     match sandbox(kit) {
-        Ok(payload) => init::run(kit, payload),
+        // Init holds on to its end of the terminal, so that the pair does not hang up before the end.
+        Ok((payload, _terminal)) => init::run(kit, payload),
         Err(failure) => give_up(kit, failure),
     }
 }
@@ -61,7 +62,7 @@ pub(super) fn at_index(step: Step, index: usize) -> impl Fn(Errno) -> Failure {
 }
 
 /// Builds the sandbox around this process and forks the command's process into it.
-fn sandbox(kit: &Kit) -> Result<i32, Failure> {
+fn sandbox(kit: &Kit) -> Result<(i32, Option<OwnedFd>), Failure> {
     for number in &kit.foreign {
         descriptor::close_between(*number, *number).map_err(at(Step::CloseInherited))?;
     }
@@ -92,7 +93,7 @@ fn sandbox(kit: &Kit) -> Result<i32, Failure> {
     #[expect(unsafe_code, reason = "the second of the two forks")]
     // SAFETY: `payload` calls only `sys`, and this process, itself just forked, has one thread.
     let child = unsafe { process::fork(0, None, &start, payload) };
-    Ok(child.map_err(at(Step::PayloadFork))?.pid)
+    Ok((child.map_err(at(Step::PayloadFork))?.pid, start.terminal))
 }
 
 fn map_ids(kit: &Kit) -> Result<(), Errno> {

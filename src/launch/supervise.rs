@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::output::Relay;
 use super::report::{self, Failure, MESSAGE_BYTES, Message, Step};
 use super::terminal::{Passing, Terminal};
 use super::{Ended, LaunchError, Wires, memory, view_entry};
@@ -65,17 +66,27 @@ pub(super) fn until_the_end(
     child: &Child,
     wires: &Wires,
     signals: &OwnedFd,
+    mut relay: Option<Relay>,
     started: Instant,
 ) -> Result<Ended, LaunchError> {
     let mut terminal = open_terminal(plan, wires)?;
     let mut seen = Seen::default();
     let mut clock = Clock::new(plan, started);
     loop {
-        let ready = wait(child, wires, signals, terminal.as_ref(), clock.until_next())?;
+        let own = [&wires.status, &child.pidfd, signals];
+        let ready = wait(own, terminal.as_ref(), relay.as_ref(), Some(clock.until_next()))?;
         if let Some(terminal) = &mut terminal
-            && ready.terminal
+            && ready.output
         {
             terminal.ready()?;
+        }
+        if let Some(relay) = &mut relay
+            && ready.output
+        {
+            relay.ready()?;
+            if relay.is_full() {
+                clock.output_is_full(plan, child, &mut seen);
+            }
         }
         if ready.status && listen(wires, &mut seen)? {
             break;
@@ -98,9 +109,26 @@ pub(super) fn until_the_end(
     let init = process::wait_for(child.pid)
         .map_err(|errno| LaunchError::Supervise { doing: "waiting for init", errno })?;
     let removed = terminal.map(Terminal::finish).transpose()?;
+    let left_out = relay.map(|relay| pass_the_rest(relay, signals)).transpose()?;
     let mut ended = conclude(plan, &seen, init, started)?;
-    ended.removed = removed.and_then(|it| it.sentence());
+    ended.notes.extend(removed.and_then(|it| it.sentence()));
+    ended.notes.extend(left_out.flatten());
     Ok(ended)
+}
+
+/// Gives a slow reader all that is left for it; a signal to rung ends the waiting.
+fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Option<String>, LaunchError> {
+    relay.end();
+    relay.ready()?;
+    while !relay.is_done() {
+        let ready = wait([signals; 3], None, Some(&relay), None)?;
+        if ready.signal {
+            break;
+        }
+        relay.ready()?;
+    }
+    let missing = relay.report().left_out;
+    Ok((missing.0 > 0).then(|| format!("{missing} of output were left out by `output.max`")))
 }
 
 /// Which of the things that the loop waits for have something to say.
@@ -109,27 +137,28 @@ struct Ready {
     status: bool,
     init: bool,
     signal: bool,
-    terminal: bool,
+    /// The terminal or the relay.
+    output: bool,
 }
 
 fn wait(
-    child: &Child,
-    wires: &Wires,
-    signals: &OwnedFd,
+    own: [&OwnedFd; 3],
     terminal: Option<&Terminal>,
-    timeout_ms: u64,
+    relay: Option<&Relay>,
+    timeout_ms: Option<u64>,
 ) -> Result<Ready, LaunchError> {
-    /// What a terminal adds at most.
-    const TERMINAL_ENTRIES: usize = 3;
+    /// What a terminal or a relay adds at most.
+    const OUTPUT_ENTRIES: usize = 4;
     let entry = |fd: i32, events: i16| libc::pollfd { fd, events, revents: 0 };
-    let mut entries = [entry(-1, 0); 3 + TERMINAL_ENTRIES];
-    let own = [&wires.status, &child.pidfd, signals].map(|it| entry(it.as_raw_fd(), libc::POLLIN));
-    let shown = terminal.into_iter().flat_map(Terminal::interest);
+    let mut entries = [entry(-1, 0); 3 + OUTPUT_ENTRIES];
+    let own = own.map(|it| entry(it.as_raw_fd(), libc::POLLIN));
+    let relayed = relay.into_iter().flat_map(Relay::interest);
+    let shown = terminal.into_iter().flat_map(Terminal::interest).chain(relayed);
     let shown = shown.map(|it| entry(it.as_fd().as_raw_fd(), it.events().bits()));
     for (slot, wanted) in entries.iter_mut().zip(own.into_iter().chain(shown)) {
         *slot = wanted;
     }
-    match process::poll(&mut entries, Some(timeout_ms)) {
+    match process::poll(&mut entries, timeout_ms) {
         Ok(_) => {}
         Err(Errno::EINTR) => return Ok(Ready::default()),
         Err(errno) => return Err(LaunchError::Supervise { doing: "waiting", errno }),
@@ -139,7 +168,7 @@ fn wait(
         status: status.revents != 0,
         init: init.revents != 0,
         signal: signal.revents != 0,
-        terminal: shown.iter().any(|it| it.revents != 0),
+        output: shown.iter().any(|it| it.revents != 0),
     })
 }
 
@@ -281,6 +310,18 @@ impl Clock {
         }
     }
 
+    fn output_is_full(&mut self, plan: &SandboxPlan, child: &Child, seen: &mut Seen) {
+        let Some(limit) = &plan.output.max else { return };
+        seen.limit.get_or_insert(denial(
+            plan,
+            "output.max",
+            &limit.because,
+            format!("it printed more than {}", limit.max),
+            "print less, or into a file of the workspace",
+        ));
+        self.kill(child);
+    }
+
     fn kill(&mut self, child: &Child) {
         self.killed = true;
         self.kill_at = Some(Instant::now() + Duration::from_secs(3600));
@@ -375,7 +416,7 @@ fn conclude(
             started: true,
             usage,
             denials: vec![limit.clone()],
-            removed: None,
+            notes: Vec::new(),
         });
     }
     if let Some(failure) = seen.failure {
@@ -404,7 +445,13 @@ fn conclude(
         Status::Exited { code: u8::try_from(libc::WEXITSTATUS(ended.status)).unwrap_or(u8::MAX) }
     };
     let limited = denials.first().map(|it: &Denial| Status::Limited { limit: it.rule.clone() });
-    Ok(Ended { status: limited.unwrap_or(status), started: true, usage, denials, removed: None })
+    Ok(Ended {
+        status: limited.unwrap_or(status),
+        started: true,
+        usage,
+        denials,
+        notes: Vec::new(),
+    })
 }
 
 fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, LaunchError> {
@@ -418,7 +465,7 @@ fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, L
             errno => format!("starting `{program}` failed: {errno}"),
         };
         let status = Status::Failed { reason };
-        return Ok(Ended { status, started: false, usage, denials: Vec::new(), removed: None });
+        return Ok(Ended { status, started: false, usage, denials: Vec::new(), notes: Vec::new() });
     }
     let what = match failure.step {
         Step::View => view_entry(plan, failure.index),

@@ -44,7 +44,8 @@ pub use within::within;
 use crate::model::{
     Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, Span, Streams,
 };
-use crate::profile::{Destination, Durable, Table, WhenFull};
+pub use crate::profile::WhenFull;
+use crate::profile::{Destination, Durable, Table};
 
 /// One run, decided to the last mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
