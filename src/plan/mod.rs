@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use compile::compile;
 pub use error::PlanError;
 pub use explain::explain;
-pub use paths::wanted_paths;
+pub use paths::{wanted_behind_links, wanted_paths};
 pub use predict::{Answer, Operation, Prediction, predict};
 pub use rights::FsRights;
 pub use within::within;
