@@ -171,6 +171,8 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
     host.state_directories = state_directories(&around.directories);
     let wanted = plan::wanted_paths(&profile, &workspace, &around.home, &host.state_directories);
     host.paths = host::look(&wanted)?;
+    let behind = plan::wanted_behind_links(&profile, &workspace, &host.paths);
+    host.paths.extend(host::look(&behind)?);
     let request = Request {
         program: program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?,
         argv: ask.argv,

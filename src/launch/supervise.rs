@@ -118,7 +118,7 @@ pub(super) fn until_the_end(
 
 /// Gives a slow reader all that is left for it; a signal to rung ends the waiting.
 fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Option<String>, LaunchError> {
-    relay.end();
+    relay.end()?;
     relay.ready()?;
     while !relay.is_done() {
         let ready = wait([signals; 3], None, Some(&relay), None)?;

@@ -15,7 +15,7 @@ use rung::profile::{Ladder, Profile, built_in};
 pub(crate) const HOME: &str = "/home/u";
 pub(crate) const WORKSPACE: &str = "/home/u/src/app";
 
-const DIRECTORIES: [&str; 26] = [
+const DIRECTORIES: [&str; 27] = [
     "/etc",
     "/etc/rung",
     "/etc/ssh",
@@ -35,6 +35,7 @@ const DIRECTORIES: [&str; 26] = [
     "/home/u/src/app/.git/info",
     "/home/u/src/app/.github",
     "/home/u/src/app/.github/workflows",
+    "/home/u/src/app/env",
     "/opt",
     "/proc/acpi",
     "/srv/app",

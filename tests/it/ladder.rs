@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rung::model::{Arg, HostFacts, Level, Origin, PathKind, Request};
 use rung::plan::{
-    Access, Answer, Operation, PlanError, SandboxPlan, What, predict, wanted_paths, within,
+    Access, Answer, Operation, PlanError, SandboxPlan, What, predict, wanted_behind_links,
+    wanted_paths, within,
 };
 use rung::profile::{Entry, Grant, OnGap, Profile};
 
@@ -124,10 +125,16 @@ impl Case {
             }
             match kind {
                 Some(PathKind::SymbolicLink) => {
-                    hosts::add_link(&mut host, &path, "elsewhere", PathKind::File);
+                    hosts::add_link(&mut host, &path, "elsewhere/it", PathKind::File);
                 }
                 Some(kind) => hosts::add(&mut host, &path, *kind),
                 None => {}
+            }
+        }
+        let profile = self.profile(Level::TestExecution);
+        for path in wanted_behind_links(&profile, Path::new(self.workspace), &host.paths) {
+            if host.path(&path).is_none() {
+                hosts::add(&mut host, path.to_str().unwrap(), PathKind::Directory);
             }
         }
         HostFacts {
@@ -352,7 +359,8 @@ fn the_plan_needs_no_path_that_was_not_asked_about() {
         let (request, profile, mut host) = (case.request(level), case.profile(level), case.host());
         let all = hosts::plan(&request, &profile, &host);
         let own = host.state_directories.clone();
-        let wanted = wanted_paths(&profile, &request.workspace, &request.home, &own);
+        let mut wanted = wanted_paths(&profile, &request.workspace, &request.home, &own);
+        wanted.extend(wanted_behind_links(&profile, &request.workspace, &host.paths));
         host.paths.retain(|path, _| wanted.contains(path));
         prop_assert_eq!(&hosts::plan(&request, &profile, &host), &all);
         Ok(all.is_ok())

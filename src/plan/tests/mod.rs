@@ -207,8 +207,7 @@ fn a_protected_name_is_read_only_and_every_directory_above_it_is_pinned() {
 #[test]
 fn a_protected_name_that_is_missing_or_a_link_is_watched() {
     let mut host = host();
-    let target = format!("{WORKSPACE}/envrc");
-    add_link(&mut host, &format!("{WORKSPACE}/.envrc"), "envrc", &target, PathKind::File);
+    add_link(&mut host, &format!("{WORKSPACE}/.envrc"), "/srv/envrc", "/srv/envrc", PathKind::File);
     let level = Level::LocalWrites;
     let plan = plan_of(&request(level), &profile(level), &host).unwrap();
     let watched: Vec<_> = plan
@@ -220,10 +219,43 @@ fn a_protected_name_that_is_missing_or_a_link_is_watched() {
         watched,
         [
             (".cargo/config.toml".to_owned(), None),
-            (".envrc".to_owned(), Some("envrc".into())),
+            (".envrc".to_owned(), Some("/srv/envrc".into())),
             (".vscode".to_owned(), None),
         ]
     );
+}
+
+#[test]
+fn what_a_protected_link_leads_to_in_the_workspace_is_protected_too() {
+    let (level, mut host) = (Level::LocalWrites, host());
+    let (link, target) = (format!("{WORKSPACE}/.envrc"), format!("{WORKSPACE}/env/local/rc"));
+    add_link(&mut host, &link, "env/local/rc", &target, PathKind::File);
+    let error = refused(&request(level), &profile(level), &host);
+    assert!(error.contains("not there any more"), "nobody looked at the way to it: {error}");
+    let more = wanted_behind_links(&profile(level), WORKSPACE.as_ref(), &host.paths);
+    for path in more {
+        add(&mut host, path.to_str().unwrap(), PathKind::Directory);
+    }
+    let plan = plan_of(&request(level), &profile(level), &host).unwrap();
+    let env: Vec<_> = lines(&plan).into_iter().filter(|it| it.contains("app/env")).collect();
+    assert_eq!(
+        env,
+        [
+            format!("`{WORKSPACE}/env`: cannot be moved away"),
+            format!("`{WORKSPACE}/env/local`: cannot be moved away"),
+            format!("`{target}`: read only, cannot be replaced"),
+        ]
+    );
+    assert!(plan.watched.iter().any(|it| it.path == std::path::Path::new(&link)));
+}
+
+#[test]
+fn a_protected_link_to_another_protected_name_needs_nothing_more() {
+    let (level, mut host) = (Level::LocalWrites, host());
+    let config = format!("{WORKSPACE}/.git/config");
+    add_link(&mut host, &format!("{WORKSPACE}/.vscode"), ".git/config", &config, PathKind::File);
+    let plan = plan_of(&request(level), &profile(level), &host).unwrap();
+    check(&plan, &config, &format!("`{config}`: read only, cannot be replaced"));
 }
 
 /// A linked worktree has a `.git` file that says where the repository is.
