@@ -115,6 +115,10 @@ pub(super) fn read(file: usize, keys: &[Key], whole: Completeness, report: &mut 
         let span = error.span().unwrap_or(0..0);
         report.error(&Place { file, span }, format!("this is no TOML: {}", shown(error.message())));
     }
+    // Guessing on from what a broken line may have meant would only bury the mistake.
+    if !errors.is_empty() {
+        return Node { place: start, value: Value::Table(BTreeMap::new()) };
+    }
     let mut reader = Reader { file, path: Vec::new(), report };
     let table = reader.table(document.get_ref(), keys, start.span.clone(), whole);
     Node { place: start, value: Value::Table(table) }

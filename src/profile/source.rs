@@ -1,7 +1,7 @@
 //! Where profiles come from and what is wrong with them: sources, places in them, problems.
 //!
 //! A problem always names a file, a line and a column, because the person who reads it wrote that
-//! line. Nothing is printed here: a [`LoadError`] is text or JSON for whoever asks.
+//! line. Nothing is printed here: a [`Findings`] is text or JSON for whoever asks.
 
 use std::fmt;
 use std::ops::Range;
@@ -62,14 +62,15 @@ pub struct Problem {
     place: Place,
 }
 
-/// Everything that is wrong with a set of files, in the order of the files.
+/// Everything that was found in a set of files, in their order: errors, and oddities where they
+/// were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadError {
+pub struct Findings {
     problems: Vec<Problem>,
     sources: Vec<Source>,
 }
 
-impl LoadError {
+impl Findings {
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -104,13 +105,13 @@ impl LoadError {
     }
 }
 
-impl fmt::Display for LoadError {
+impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))
     }
 }
 
-impl std::error::Error for LoadError {}
+impl std::error::Error for Findings {}
 
 /// The files being read, and what was found wrong with them so far.
 #[derive(Debug)]
@@ -207,16 +208,17 @@ impl Report {
         self.problems.iter().any(|it| it.severity == Severity::Error)
     }
 
-    /// Everything found, if it is worth failing for.
-    pub(super) fn into_error(self) -> Option<LoadError> {
+    /// The errors, if there are any.
+    pub(super) fn into_error(mut self) -> Option<Findings> {
+        self.problems.retain(|it| it.severity == Severity::Error);
         self.has_errors().then(|| self.into_findings())
     }
 
     /// Everything found, warnings too, in the order of the files.
-    pub(super) fn into_findings(self) -> LoadError {
+    pub(super) fn into_findings(self) -> Findings {
         let mut problems = self.problems;
         problems.sort_by_key(|it| (it.place.file, it.place.span.start));
-        LoadError { problems, sources: self.sources }
+        Findings { problems, sources: self.sources }
     }
 }
 
