@@ -21,7 +21,7 @@ pub fn built_in(level: Level) -> Result<Profile, postcard::Error> {
 }
 
 /// The texts that the built-in profiles were made from, as the first layer of a load.
-pub fn built_in_sources() -> Layer {
+pub fn built_in_layer() -> Layer {
     let source =
         |(name, text): &(&str, &str)| Source { name: (*name).to_owned(), text: (*text).to_owned() };
     Layer { name: "built-in".to_owned(), sources: SOURCES.iter().map(source).collect() }

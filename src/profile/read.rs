@@ -104,7 +104,7 @@ pub(super) enum Completeness {
 /// Reads the file with this number.
 pub(super) fn read(file: usize, keys: &[Key], whole: Completeness, report: &mut Report) -> Node {
     let text = report.source(file).map_or_else(String::new, |it| it.text.clone());
-    let start = Place { file, span: 0..text.len().min(1) };
+    let start = report.start(file);
     if text.len() > SOURCE_BYTES_MAX {
         let most = Bytes(SOURCE_BYTES_MAX as u64);
         report.error(&start, format!("the file is larger than {most}"));

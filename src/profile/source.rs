@@ -75,6 +75,10 @@ impl Findings {
         &self.problems
     }
 
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(|it| it.severity == Severity::Error)
+    }
+
     /// A list of objects with `severity`, `file`, `line`, `column`, `message` and perhaps `help`.
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!(self.problems)
@@ -139,6 +143,12 @@ impl Report {
 
     pub(super) fn source(&self, file: usize) -> Option<&Source> {
         self.sources.get(file)
+    }
+
+    /// The first character of a file, for what is wrong with it as a whole.
+    pub(super) fn start(&self, file: usize) -> Place {
+        let first = self.source(file).and_then(|it| it.text.chars().next());
+        Place { file, span: 0..first.map_or(0, char::len_utf8) }
     }
 
     pub(super) fn file_name(&self, place: &Place) -> &str {

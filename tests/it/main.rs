@@ -1,3 +1,4 @@
+//! Tests that run anywhere: no kernel feature, no root, no network.
 #![cfg(test)]
 
 mod profiles;

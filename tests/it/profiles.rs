@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use rung::model::{Bytes, Count, Level, Span};
 use rung::profile::{
     Blast, Change, Decision, Findings, Layer, OnGap, Power, Profile, Severity, Source,
-    WorkspaceMode, blast, built_in, built_in_sources, diff, key_paths, lint, load, load_all,
-    schema, show, show_authored,
+    WorkspaceMode, blast, built_in, built_in_layer, diff, key_paths, lint, load, load_all, schema,
+    show, show_authored,
 };
 
 /// A whole level 1, as small as one can be.
@@ -475,6 +475,27 @@ fn all_mistakes_of_all_files_come_at_once() {
     );
 }
 
+/// A file that is cut off or has something odd in it is refused with words, whatever it is.
+#[test]
+fn no_text_whatever_is_more_than_an_error() {
+    let mut texts: Vec<String> = Vec::new();
+    let odd = ["\u{e9}", "\0", "\r", "[", "\"", "'", "\u{feff}", "\u{202e}", "=", "\\"];
+    for (at, _) in BASE.char_indices() {
+        let (before, after) = BASE.split_at(at);
+        texts.push(before.to_owned());
+        texts.push(format!("{before}{}{after}", odd[at % odd.len()]));
+    }
+    texts.extend(["\u{feff}", "\u{e9}", "", "\0", "a = [[[[[["].map(str::to_owned));
+    texts.push(format!("a = {}", "[".repeat(100_000)));
+    texts.push("# \n".repeat(500_000));
+    for text in &texts {
+        let files = [("level-1.toml", text.as_str()), ("packs/tools.toml", TOOLS)];
+        if let Err(found) = load(lowest(), &[layer("built-in", &files)]) {
+            assert!(found.has_errors() && !found.render(true).is_empty(), "{text}");
+        }
+    }
+}
+
 #[test]
 fn findings_are_json_too() {
     let text = BASE.replace("wall =", "wal =");
@@ -834,7 +855,7 @@ fn level(number: u8) -> Profile {
 
 #[test]
 fn the_embedded_levels_are_the_ones_in_the_files() {
-    let from_text = load_all(&[built_in_sources()]).unwrap();
+    let from_text = load_all(&[built_in_layer()]).unwrap();
     for level in Level::ALL {
         assert_eq!(Some(&built_in(level).unwrap()), from_text.get(&level), "level {level}");
     }
@@ -842,7 +863,7 @@ fn the_embedded_levels_are_the_ones_in_the_files() {
 
 #[test]
 fn the_built_in_files_have_no_oddities() {
-    assert_eq!(lint(&[built_in_sources()]).render(false), "");
+    assert_eq!(lint(&[built_in_layer()]).render(false), "");
 }
 
 #[test]
@@ -985,7 +1006,7 @@ fn a_profile_shows_each_thing_with_its_line_and_reason() {
         assert!(text.contains(part), "{part}\n{text}");
     }
     assert!(
-        show_authored(Level::TestExecution, &[built_in_sources()])
+        show_authored(Level::TestExecution, &[built_in_layer()])
             .contains("name    = \"test-execution\"")
     );
 }
@@ -1059,7 +1080,7 @@ fn the_reference_loads_and_mentions_every_key() {
     let text =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/reference.toml"))
             .unwrap();
-    let mut layer = built_in_sources();
+    let mut layer = built_in_layer();
     for source in layer.sources.iter_mut().filter(|it| it.name == "level-3.toml") {
         source.text.clone_from(&text);
     }
