@@ -834,17 +834,25 @@ fn what_a_lower_layer_takes_from_one_level_the_levels_above_do_not_get_either() 
     assert_eq!(reads(&profile), ["/usr"]);
 }
 
+/// A rule that asks, written in a pack (with its first level) or in a level file.
+fn asks(table: &str, id: &str) -> String {
+    format!(
+        "[[{table}]]\nid = \"{id}\"\nprogram = \"tool\"\ndecision = \"confirm\"\npower = \"pr\"\nbecause = \"x\"\nmatch = [\"tool\"]\n"
+    )
+}
+
 #[test]
 fn a_power_taken_by_a_lower_layer_is_refused_and_not_merely_unasked() {
-    let ask = "[[exec.rule]]\nid = \"tool.ask\"\nprogram = \"tool\"\ndecision = \"confirm\"\npower = \"pr\"\nbecause = \"x\"\nmatch = [\"tool\"]\n";
-    let profile = layered(
-        "",
-        &format!("{ask}[remove]\nexec.power = []\n"),
-        "[remove]\nexec.power = [\"pr\"]\n",
-    )
-    .unwrap();
-    let rule = profile.exec.rules.iter().find(|it| it.id == "tool.ask").unwrap();
-    assert_eq!(rule.decision, Decision::Deny);
+    let pack = format!("{TOOLS}{}from_level = 1\n", asks("rule", "pack.ask"));
+    let base = format!("{BASE}{}", asks("exec.rule", "level.ask"));
+    let built_in = layer("built-in", &[("level-1.toml", &base), ("packs/tools.toml", &pack)]);
+    let user = layer("user", &[("level-1.toml", "[remove]\nexec.power = [\"pr\"]\n")]);
+    let decisions = |layers: &[Layer]| -> Vec<Decision> {
+        let rules = load(lowest(), layers).unwrap().exec.rules;
+        rules.into_iter().filter(|it| it.power == Power::Pr).map(|it| it.decision).collect()
+    };
+    assert_eq!(decisions(std::slice::from_ref(&built_in)), [Decision::Confirm, Decision::Confirm]);
+    assert_eq!(decisions(&[built_in, user]), [Decision::Deny, Decision::Deny]);
 }
 
 // ---- the six levels
