@@ -97,6 +97,12 @@ pub enum ValueType {
     Revision,
     /// The words from here on are a command of their own and are decided again.
     Argv,
+    /// A file below the workspace that is program text: run, whoever wrote it.
+    PathWorkspace,
+    /// A plain name: letters, digits and `. _ - / : @ + % ,`, so no assignment and no pattern.
+    Name,
+    /// A `sed` script of commands that neither run, read nor write anything else.
+    SedScript,
 }
 
 /// One element of an allow rule's argument grammar.
@@ -112,6 +118,8 @@ pub enum Argument {
     Operands { value: ValueType, min: u32, max: u32 },
     /// After this word everything is accepted as it is: it is for the program that is started.
     AfterAny(String),
+    /// Once the operands before it are there, every further word is accepted as it is.
+    Rest,
 }
 
 /// One rule about commands.
