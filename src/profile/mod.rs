@@ -33,7 +33,7 @@ pub use rule::{
 };
 
 #[cfg(rung_built)]
-pub use built_in::{built_in, built_in_layer};
+pub use built_in::{built_in, built_in_for, built_in_layer};
 pub use schema::{key_paths, schema};
 pub use show::{Blast, Change, Line, blast, diff, show, show_authored};
 

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use rung::model::{Bytes, Count, Level, Span};
 use rung::profile::{
     Blast, Change, Decision, Findings, Layer, OnGap, Power, Profile, Severity, Source,
-    WorkspaceMode, blast, built_in, built_in_layer, diff, key_paths, lint, load, load_all, schema,
-    show, show_authored,
+    WorkspaceMode, blast, built_in, built_in_for, built_in_layer, diff, key_paths, lint, load,
+    load_all, schema, show, show_authored,
 };
 
 /// A whole level 1, as small as one can be.
@@ -867,6 +867,24 @@ fn the_embedded_levels_are_the_ones_in_the_files() {
     for level in Level::ALL {
         assert_eq!(Some(&built_in(level).unwrap()), from_text.get(&level), "level {level}");
     }
+}
+
+#[test]
+fn a_profile_for_one_program_says_all_about_it_and_only_drops_others() {
+    let whole = built_in(Level::ApprovedIntegration).unwrap();
+    let part = built_in_for(Level::ApprovedIntegration, &["git", "psql"]).unwrap();
+    let about = |profile: &Profile, name: &str| -> Vec<String> {
+        let rules = profile.exec.rules.iter().filter(|it| it.programs.iter().any(|it| it == name));
+        rules.map(|it| it.id.clone()).collect()
+    };
+    for name in ["git", "psql"] {
+        assert!(!about(&whole, name).is_empty());
+        assert_eq!(about(&part, name), about(&whole, name));
+        assert_eq!(part.exec.programs.get(name), whole.exec.programs.get(name));
+    }
+    assert!(part.exec.rules.iter().any(|it| it.id == "never.secret.git"), "a pattern is left out");
+    assert!(part.exec.rules.len() < whole.exec.rules.len());
+    assert_eq!((part.digest, &part.filesystem), (whole.digest, &whole.filesystem));
 }
 
 #[test]
