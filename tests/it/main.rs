@@ -4,6 +4,7 @@
 mod hosts;
 mod ladder;
 mod plans;
+mod profiles;
 mod syscalls;
 mod terminal;
 mod tidy;
