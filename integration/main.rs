@@ -1,2 +1,6 @@
-//! Real sandboxes, started as an ordinary user.
+//! Real sandboxes, as an ordinary user: what holds, shown beside the same act without one.
 #![cfg(test)]
+
+mod attempt;
+mod escape;
+mod harness;

@@ -1,0 +1,423 @@
+//! Acts that no list of system calls can express: with children, threads, signals and loops.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+
+use crate::steps;
+use crate::system::{ask, fork, keep, keep_path, keep_text, pause_for_ever};
+use crate::{Refused, Tried, Unclear};
+
+const USAGE: Refused = Refused::Not(Unclear::Usage);
+const NO_EFFECT: Refused = Refused::Not(Unclear::NoEffect);
+const NOT_TRIED: Refused = Refused::Not(Unclear::NotTried);
+
+/// More than any limit of a profile.
+const PROCESSES_TRIED: usize = 20_000;
+const FILES_TRIED: usize = 1 << 17;
+/// The whole range of process numbers that a default kernel gives out.
+const PIDS_TRIED: usize = 1 << 16;
+const DESCRIPTORS_TRIED: i32 = 1 << 10;
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::By(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+/// Does what the words say.
+pub(crate) fn act(words: &[OsString]) -> Tried {
+    let Some((verb, bytes)) = words.split_first() else { return Err(USAGE) };
+    // The only act whose words need not be text.
+    if verb == "words" {
+        return say_words(bytes);
+    }
+    let rest: Vec<String> =
+        bytes.iter().map(|it| it.to_str().map(str::to_owned)).collect::<Option<_>>().ok_or(USAGE)?;
+    let text = rest.iter().map(String::as_str).collect::<Vec<_>>();
+    match (verb.to_str().ok_or(USAGE)?, text.as_slice()) {
+        ("do", _) => steps::run(&rest),
+        ("as-root", [_, ..]) => as_root(&rest),
+        ("exit", [code]) => exit(number(code)?),
+        ("raise", [signal]) => raise(number(signal)?),
+        ("environment", []) => say_environment(),
+        ("descriptors", []) => say_descriptors(),
+        ("directory", []) => say(&std::env::current_dir()?.display().to_string()),
+        ("mask", []) => say(&format!("{:03o}", ask(libc::SYS_umask, &[0])?)),
+        ("signals", []) => say_signals(),
+        ("streams", []) => say_streams(),
+        ("echo", []) => echo(),
+        ("print", [out, err]) => print(out, err),
+        ("read", [path]) => read(Path::new(path)),
+        ("list", [path]) => list(Path::new(path)),
+        ("write", [path, text]) => write(Path::new(path), text),
+        ("wait", []) => ready().and_then(|()| pause_for_ever()),
+        ("ignore", []) => ignore_signals(),
+        ("expect", signals) => expect(signals),
+        ("linger", ["late-exit"]) => linger(true),
+        ("linger", []) => linger(false),
+        ("trace-me", []) => trace_me(),
+        ("fork", [count]) => fork_many(number(count)?),
+        ("threads", [count]) => start_threads(number(count)?),
+        ("occupy", [mebibytes]) => occupy(number(mebibytes)?),
+        ("fill", [path, mebibytes]) => fill(Path::new(path), number(mebibytes)?),
+        ("populate", [path]) => populate(Path::new(path)),
+        ("open", []) => open_many(),
+        ("signal-all", [signal]) => signal_all(number(signal)?),
+        ("shout", []) => shout(),
+        ("flip", [path, target]) => flip(Path::new(path), Path::new(target)),
+        #[cfg(target_arch = "x86_64")]
+        ("interrupt", [call, path]) => interrupt(number(call)?, path),
+        ("deep", [path]) => deep(Path::new(path)),
+        _ => Err(USAGE),
+    }
+}
+
+fn number(text: &str) -> Result<usize, Refused> {
+    text.parse().map_err(|_| USAGE)
+}
+
+fn say(text: &str) -> Tried {
+    io::stdout().write_all(text.as_bytes())?;
+    io::stdout().write_all(b"\n")?;
+    Ok(io::stdout().flush()?)
+}
+
+/// What a test waits for before it goes on.
+fn ready() -> Tried {
+    say("ready")
+}
+
+/// The rest with every capability, in namespaces of its own: what the sandbox's walls would have to
+/// stop if a user namespace could be made inside.
+fn as_root(words: &[String]) -> Tried {
+    let flags = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS;
+    let (uid, gid) = (ask(libc::SYS_geteuid, &[])?, ask(libc::SYS_getegid, &[])?);
+    ask(libc::SYS_unshare, &[flags.cast_unsigned() as usize])?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+    let private = (libc::MS_REC | libc::MS_PRIVATE) as usize;
+    ask(libc::SYS_mount, &[keep_text(b"none"), keep_text(b"/"), 0, private])?;
+    act(&words.iter().map(OsString::from).collect::<Vec<_>>())
+}
+
+fn exit(code: usize) -> Tried {
+    ask(libc::SYS_exit_group, &[code])?;
+    Err(NO_EFFECT)
+}
+
+fn raise(signal: usize) -> Tried {
+    let own = ask(libc::SYS_getpid, &[])?;
+    ask(libc::SYS_kill, &[own, signal])?;
+    Err(NO_EFFECT)
+}
+
+/// How many words, how long together, and a checksum (FNV-1a) over all of them with their ends.
+fn say_words(words: &[OsString]) -> Tried {
+    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    let ends = words.iter().flat_map(|it| it.as_bytes().iter().copied().chain([0]));
+    for byte in ends {
+        sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let length: usize = words.iter().map(|it| it.len()).sum();
+    say(&format!("{} {length} {sum:016x}", words.len()))
+}
+
+fn say_environment() -> Tried {
+    for (name, value) in std::env::vars_os() {
+        say(&format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))?;
+    }
+    Ok(())
+}
+
+fn say_descriptors() -> Tried {
+    let mut found: Vec<i32> = (0..DESCRIPTORS_TRIED).filter(|it| is_open(*it)).collect();
+    found.sort_unstable();
+    let text: Vec<String> = found.iter().map(ToString::to_string).collect();
+    say(&text.join(" "))
+}
+
+fn is_open(number: i32) -> bool {
+    ask(libc::SYS_fcntl, &[number.cast_unsigned() as usize, libc::F_GETFD as usize]).is_ok()
+}
+
+/// The lines of `/proc/self/status` on signals and privileges.
+fn say_signals() -> Tried {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let wanted = ["Sig", "Cap", "NoNewPrivs", "Seccomp"];
+    for line in text.lines().filter(|line| wanted.iter().any(|it| line.starts_with(it))) {
+        say(line)?;
+    }
+    Ok(())
+}
+
+/// Device, inode and kind of each standard stream, in order.
+fn say_streams() -> Tried {
+    for number in 0..3 {
+        let found = fs::metadata(format!("/proc/self/fd/{number}"))?;
+        say(&format!("{} {} {:o}", found.dev(), found.ino(), found.mode() & libc::S_IFMT))?;
+    }
+    Ok(())
+}
+
+fn echo() -> Tried {
+    io::copy(&mut io::stdin(), &mut io::stdout())?;
+    Ok(())
+}
+
+fn print(out: &str, err: &str) -> Tried {
+    io::stdout().write_all(out.as_bytes())?;
+    io::stdout().flush()?;
+    Ok(io::stderr().write_all(err.as_bytes())?)
+}
+
+/// At least one byte of it.
+fn read(path: &Path) -> Tried {
+    let mut byte = [0];
+    match File::open(path)?.read(&mut byte)? {
+        0 => Err(NO_EFFECT),
+        _ => Ok(()),
+    }
+}
+
+fn list(path: &Path) -> Tried {
+    match fs::read_dir(path)?.next() {
+        Some(_) => Ok(()),
+        None => Err(NO_EFFECT),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Tried {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
+}
+
+/// Blocks what can be blocked and ignores it too, then waits to be killed.
+fn ignore_signals() -> Tried {
+    block(!0)?;
+    ready()?;
+    pause_for_ever()
+}
+
+/// Exactly the signals whose bits are set.
+fn block(mask: u64) -> Result<(), i32> {
+    let address = keep(mask.to_ne_bytes().to_vec());
+    let how = libc::SIG_SETMASK.cast_unsigned() as usize;
+    ask(libc::SYS_rt_sigprocmask, &[how, address, 0, 8]).map(drop)
+}
+
+/// Says `ready`, then takes the given signals in this order; any other ends it.
+fn expect(signals: &[&str]) -> Tried {
+    let wanted: Vec<u32> =
+        signals.iter().map(|it| it.parse()).collect::<Result<_, _>>().map_err(|_| USAGE)?;
+    let mask = wanted.iter().fold(0_u64, |mask, signal| mask | 1 << (signal - 1));
+    block(mask)?;
+    ready()?;
+    let set = keep(mask.to_ne_bytes().to_vec());
+    for signal in wanted {
+        let taken = ask(libc::SYS_rt_sigtimedwait, &[set, 0, 0, 8])?;
+        if taken != signal as usize {
+            return Err(NO_EFFECT);
+        }
+        say(&format!("signal {signal}"))?;
+    }
+    Ok(())
+}
+
+/// Leaves a process behind that is in no way this one's any more: twice forked, in its own session,
+/// deaf to signals. Ends before it, or waits until it is ended with it.
+fn linger(stay: bool) -> Tried {
+    if fork()? == 0 {
+        ask(libc::SYS_setsid, &[])?;
+        if fork()? == 0 {
+            block(!0)?;
+            pause_for_ever();
+        }
+        return Ok(());
+    }
+    ready()?;
+    if stay { pause_for_ever() } else { Ok(()) }
+}
+
+/// Makes its parent its tracer and stops, which looks to the parent as if it had ended. Goes on
+/// when continued, and only then really ends.
+fn trace_me() -> Tried {
+    ask(libc::SYS_ptrace, &[libc::PTRACE_TRACEME as usize])?;
+    raise(libc::SIGSTOP.cast_unsigned() as usize).or(Ok::<(), Refused>(()))?;
+    say("late")?;
+    exit(7)
+}
+
+/// Forks children that stay, until the kernel refuses; 0 if it never does.
+fn fork_many(count: usize) -> Tried {
+    let mut made = 0;
+    let refused = loop {
+        if made == count.min(PROCESSES_TRIED) {
+            break None;
+        }
+        match fork() {
+            Ok(0) => pause_for_ever(),
+            Ok(_) => made += 1,
+            Err(errno) => break Some(errno),
+        }
+    };
+    say(&made.to_string())?;
+    refused.map_or(Ok(()), |errno| Err(Refused::By(errno)))
+}
+
+fn start_threads(count: usize) -> Tried {
+    let mut made = 0;
+    for _ in 0..count.min(PROCESSES_TRIED) {
+        let builder = std::thread::Builder::new().stack_size(1 << 16);
+        if let Err(error) = builder.spawn(|| pause_for_ever()) {
+            say(&made.to_string())?;
+            return Err(error.into());
+        }
+        made += 1;
+    }
+    say(&made.to_string())
+}
+
+/// Memory that is really there: every page is written to.
+fn occupy(mebibytes: usize) -> Tried {
+    const PAGE: usize = 4096;
+    let mut blocks = Vec::new();
+    for _ in 0..mebibytes {
+        let mut block = Vec::new();
+        block.try_reserve_exact(1 << 20).map_err(|_| Refused::By(libc::ENOMEM))?;
+        block.resize(1 << 20, 0_u8);
+        block.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+        blocks.push(block);
+    }
+    std::hint::black_box(&blocks);
+    say("occupied")?;
+    pause_for_ever()
+}
+
+/// Writes until that much is there or the kernel refuses.
+fn fill(path: &Path, mebibytes: usize) -> Tried {
+    let block = vec![b'x'; 1 << 20];
+    let mut file = File::create(path)?;
+    for _ in 0..mebibytes {
+        file.write_all(&block)?;
+    }
+    Ok(())
+}
+
+/// Makes empty files until the kernel refuses.
+fn populate(path: &Path) -> Tried {
+    for index in 0..FILES_TRIED {
+        drop(File::create(path.join(index.to_string()))?);
+    }
+    Ok(())
+}
+
+/// Opens files until the kernel refuses, and says how many there were.
+fn open_many() -> Tried {
+    let mut files = Vec::new();
+    for _ in 0..FILES_TRIED {
+        match File::open("/dev/null") {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                // One has to go for the answer.
+                let count = files.len();
+                files.clear();
+                say(&count.to_string())?;
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends a signal to every process there may be but this one and its parent. 0: one was there.
+fn signal_all(signal: usize) -> Tried {
+    let (own, parent) = (ask(libc::SYS_getpid, &[])?, ask(libc::SYS_getppid, &[])?);
+    let mut reached = 0;
+    for pid in (2..PIDS_TRIED).filter(|pid| *pid != own && *pid != parent) {
+        reached += usize::from(ask(libc::SYS_kill, &[pid, signal]).is_ok());
+    }
+    if reached > 0 { Ok(()) } else { Err(Refused::By(libc::ESRCH)) }
+}
+
+/// Writes lines that look like somebody else's to every descriptor beyond the streams. 0: one took
+/// them.
+fn shout() -> Tried {
+    let lines = keep_text(b"{\"status\":{\"kind\":\"exited\",\"code\":0}}\n");
+    let mut taken = 0;
+    for number in 3..DESCRIPTORS_TRIED {
+        let number = number.cast_unsigned() as usize;
+        taken += usize::from(ask(libc::SYS_write, &[number, lines, 39]).is_ok());
+    }
+    if taken > 0 { Ok(()) } else { Err(Refused::By(libc::EBADF)) }
+}
+
+/// One thread exchanges a directory and a link to `target` at `path`, another writes `path`/f.
+/// 0: a file came to be in the target.
+fn flip(path: &Path, target: &Path) -> Tried {
+    const TURNS: usize = 4000;
+    let link = path.with_extension("link");
+    fs::create_dir(path)?;
+    symlink(target, &link)?;
+    let (here, there) = (keep_path(path)?, keep_path(&link)?);
+    let exchanger = std::thread::spawn(move || {
+        let directory = libc::AT_FDCWD as usize;
+        for _ in 0..TURNS {
+            _ = ask(libc::SYS_renameat2, &[directory, here, directory, there, 2]);
+        }
+    });
+    let name = path.join("f");
+    let mut last = None;
+    while !exchanger.is_finished() {
+        if let Err(error) = fs::write(&name, "x") {
+            last = Some(error);
+        }
+    }
+    match (target.join("f").exists(), last) {
+        (true, _) => Ok(()),
+        (false, Some(error)) => Err(error.into()),
+        (false, None) => Err(NO_EFFECT),
+    }
+}
+
+/// A call of the 32-bit table with the address of a path, which must lie in the lower half.
+#[cfg(target_arch = "x86_64")]
+fn interrupt(call: usize, path: &str) -> Tried {
+    let low = libc::MAP_32BIT | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let words = [0, 4096, access as usize, low as usize, usize::MAX, 0];
+    let address = ask(libc::SYS_mmap, &words)?;
+    // The text goes through a pipe, so that the kernel and not a pointer carries it there.
+    let ends = keep(vec![0; 8]);
+    ask(libc::SYS_pipe2, &[ends, 0])?;
+    // SAFETY: `ends` is the address of eight bytes of our own that the kernel has just filled.
+    let [from, to] = unsafe { std::ptr::with_exposed_provenance::<[i32; 2]>(ends).read_unaligned() };
+    let bytes = keep_text(path.as_bytes());
+    ask(libc::SYS_write, &[to as usize, bytes, path.len() + 1])?;
+    ask(libc::SYS_read, &[from as usize, address, path.len() + 1])?;
+    let number = u32::try_from(call).map_err(|_| USAGE)?;
+    let address = u32::try_from(address).map_err(|_| NOT_TRIED)?;
+    match crate::system::call_by_interrupt(number, [address, 0, 0]) {
+        errno @ ..0 => Err(Refused::By(-errno)),
+        _ => Ok(()),
+    }
+}
+
+/// Directories in directories, until the kernel refuses or there are many.
+fn deep(path: &Path) -> Tried {
+    const DEPTH: usize = 2000;
+    std::env::set_current_dir(path)?;
+    for _ in 0..DEPTH {
+        fs::create_dir("d")?;
+        std::env::set_current_dir("d")?;
+    }
+    Ok(())
+}
