@@ -24,6 +24,7 @@
 //! - An empty list allows nothing; an internal error is a refusal.
 //! - No file is created in the user's tree, and no tree is walked to start a command.
 
+pub mod ledger;
 pub mod model;
 pub mod plan;
 pub mod policy;
