@@ -8,3 +8,6 @@ mod profiles;
 mod syscalls;
 mod terminal;
 mod tidy;
+#![cfg(test)]
+
+mod chain;
