@@ -118,7 +118,7 @@ impl Surroundings {
             return profile::built_in(level)
                 .map_err(|error| EngineError::Profile(error.to_string()));
         }
-        let mut all = vec![profile::built_in_sources()];
+        let mut all = vec![profile::built_in_layer()];
         all.extend(layers);
         profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
     }

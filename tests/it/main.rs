@@ -1,6 +1,7 @@
 //! Tests that run anywhere: no kernel feature, no root, no network.
 #![cfg(test)]
 
+mod chain;
 mod hosts;
 mod ladder;
 mod plans;
@@ -8,6 +9,3 @@ mod profiles;
 mod syscalls;
 mod terminal;
 mod tidy;
-#![cfg(test)]
-
-mod chain;
