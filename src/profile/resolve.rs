@@ -135,9 +135,11 @@ impl Force {
         rules
     }
 
-    fn pack_rule(&self, PackRule { mut rule, from_level }: PackRule) -> Option<Rule> {
+    fn pack_rule(&self, pack_rule: PackRule) -> Option<Rule> {
+        let PackRule { mut rule, from_level, to_level } = pack_rule;
         let number = |level: Level| u64::from(level.number());
-        if from_level > number(self.level) || self.rules_removed.contains(&rule.id) {
+        let levels = from_level..=to_level;
+        if !levels.contains(&number(self.level)) || self.rules_removed.contains(&rule.id) {
             return None;
         }
         let removed = |it: &&PowerRemoved| {

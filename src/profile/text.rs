@@ -255,6 +255,9 @@ fn program(text: &str, stem: &str) -> Result<String, Wrong> {
 }
 
 fn option(text: &str) -> Result<String, Wrong> {
+    if matches!(text, "!" | "(" | ")") {
+        return Ok(text.to_owned()); // the expressions of `find` and `test`
+    }
     let body = text.trim_start_matches(['-', '+']);
     if body.len() == text.len() || body.contains(|it: char| it.is_whitespace() || it == '=') {
         return Err(wrong_because(
@@ -355,6 +358,7 @@ mod tests {
         refuses(Text::Program, "mkfs*", "no name of a program");
         refuses(Text::Program, "/bin/ls", "is a path");
         takes(Text::OptionName, "--force", "--force");
+        takes(Text::OptionName, "!", "!");
         refuses(Text::OptionName, "force", "no option");
         refuses(Text::OptionName, "--a=b", "no option");
         takes(Text::RuleId, "git.push.force", "git.push.force");
