@@ -95,6 +95,10 @@ pub(super) fn resolve(level: Level, library: &Library, report: &mut Report) -> O
 fn below(level: Level, extends: &Node, library: &Library, report: &mut Report) -> Option<Force> {
     let name = extends.text()?;
     let Some(lower) = library.level_named(name) else {
+        // A profile whose name could not be read has been reported; this may be the one.
+        if library.names().count() < library.levels.len() {
+            return None;
+        }
         let help = did_you_mean(name, library.names());
         report.error_with_help(&extends.place, format!("there is no profile `{name}`"), help);
         return None;

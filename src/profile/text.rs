@@ -120,9 +120,9 @@ fn no_wildcard(text: &str) -> Result<(), Wrong> {
     }
 }
 
-fn components(text: &str) -> Result<(), Wrong> {
-    let parts = text.split('/');
-    for part in parts {
+/// Checks what stands between the slashes of `rest`, the part of `text` after its root.
+fn components(text: &str, rest: &str) -> Result<(), Wrong> {
+    for part in rest.split('/') {
         match part {
             ".." => return Err(wrong(format!("`{text}` climbs with `..`"))),
             "." => return Err(wrong(format!("`{text}` has a `.` in it: write the plain path"))),
@@ -150,7 +150,7 @@ fn path(text: &str) -> Result<String, Wrong> {
         return Ok(trimmed.to_owned());
     }
     match trimmed.strip_prefix("~/").or_else(|| trimmed.strip_prefix('/')) {
-        Some(rest) => components(rest).map(|()| trimmed.to_owned()),
+        Some(rest) => components(text, rest).map(|()| trimmed.to_owned()),
         None => Err(wrong_because(
             format!("`{text}` is a relative path"),
             "write an absolute path, or one that starts with `~/`",
@@ -186,7 +186,7 @@ fn workspace_path(text: &str) -> Result<String, Wrong> {
     if plain.starts_with('/') || plain.starts_with('~') {
         return Err(wrong(format!("`{text}` is not relative to the workspace")));
     }
-    components(plain).map(|()| plain.to_owned())
+    components(text, plain).map(|()| plain.to_owned())
 }
 
 fn host(text: &str) -> Result<String, Wrong> {

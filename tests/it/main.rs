@@ -1,4 +1,5 @@
+//! Tests that run anywhere: no kernel feature, no root, no network.
 #![cfg(test)]
-//! Anywhere: no kernel feature is needed here.
 
 mod commands;
+mod profiles;
