@@ -6,6 +6,10 @@
 //!
 //! Programs and rules are embedded one by one, because a run asks about one command and a
 //! thousand options of other programs would only be decoded to be dropped.
+#![expect(
+    clippy::unreadable_literal,
+    reason = "positions in the embedded bytes, written by a program"
+)]
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod chain;
+mod commands;
 mod hosts;
 mod ladder;
 mod plans;
