@@ -32,11 +32,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             return Err("the built-in profiles do not load".into());
         }
     };
-    let mut code = "const PROFILES: &[(u8, &[u8])] = &[\n".to_owned();
-    for (level, profile) in &profiles {
+    let mut code = "const LEVELS: &[Embedded] = &[\n".to_owned();
+    for (level, profile) in profiles {
         let file = out.join(format!("level-{level}.postcard"));
-        std::fs::write(&file, postcard::to_stdvec(profile)?)?;
-        writeln!(code, "    ({level}, include_bytes!({})),", quoted(&file))?;
+        let (bytes, entry) = embed(profile)?;
+        std::fs::write(&file, bytes)?;
+        writeln!(
+            code,
+            "    Embedded {{ level: {level}, bytes: include_bytes!({}), {entry} }},",
+            quoted(&file)
+        )?;
     }
     code.push_str("];\nconst SOURCES: &[(&str, &str)] = &[\n");
     for (source, file) in layer.sources.iter().zip(&files) {
@@ -45,6 +50,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     code.push_str("];\n");
     std::fs::write(out.join("profiles.rs"), code)?;
     Ok(())
+}
+
+/// The bytes of a level, and the Rust fields that say what lies where in them.
+fn embed(mut profile: profile::Profile) -> Result<(Vec<u8>, String), Box<dyn Error>> {
+    fn put(bytes: &mut Vec<u8>, value: &impl serde::Serialize) -> postcard::Result<String> {
+        let from = bytes.len();
+        bytes.extend(postcard::to_stdvec(value)?);
+        Ok(format!("({from}, {})", bytes.len()))
+    }
+    let programs = std::mem::take(&mut profile.exec.programs);
+    let rules = std::mem::take(&mut profile.exec.rules);
+    let mut bytes = Vec::new();
+    let mut entry = format!("head: {}, programs: &[", put(&mut bytes, &profile)?);
+    for (name, program) in &programs {
+        write!(entry, "({name:?}, {}), ", put(&mut bytes, program)?)?;
+    }
+    entry.push_str("], rules: &[");
+    for rule in &rules {
+        write!(entry, "(&{:?}, {}), ", rule.programs, put(&mut bytes, rule)?)?;
+    }
+    entry.push(']');
+    Ok((bytes, entry))
 }
 
 /// A path as a Rust string.

@@ -69,11 +69,7 @@ pub(crate) const NO_EFFECT: i32 = 201;
 
 impl Attempt {
     /// An attempt that works outside and must end with one of these codes inside.
-    pub(crate) const fn new(
-        id: &'static str,
-        words: &'static str,
-        ends: &'static [i32],
-    ) -> Self {
+    pub(crate) const fn new(id: &'static str, words: &'static str, ends: &'static [i32]) -> Self {
         Self {
             id,
             words,
@@ -245,7 +241,9 @@ fn inside(attempt: &Attempt, level: u8) -> Result<(), String> {
         Some(_) if code == 0 => Ok(()),
         Some(_) => Err(format!("it is held by now, with {code}: no residual any more")),
         None if attempt.ends.contains(&code) => Ok(()),
-        None => Err(format!("it ended with {code}, {:?} were expected: {}", attempt.ends, traces.err)),
+        None => {
+            Err(format!("it ended with {code}, {:?} were expected: {}", attempt.ends, traces.err))
+        }
     }
 }
 

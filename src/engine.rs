@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::host::{self, HostError};
 use crate::launch::watched::{self, Undone, WatchError};
-use crate::launch::{self, Launch, LaunchError};
+use crate::launch::{self, Ended, Launch, LaunchError};
 use crate::ledger::{
     Answer, Decision, DenialSeen, ExecEnd, ExecStart, Ledger, LedgerError, Quarantine, Record,
 };
@@ -118,7 +118,7 @@ impl Surroundings {
             return profile::built_in(level)
                 .map_err(|error| EngineError::Profile(error.to_string()));
         }
-        let mut all = vec![profile::built_in_sources()];
+        let mut all = vec![profile::built_in_layer()];
         all.extend(layers);
         profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
     }
@@ -171,6 +171,8 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
     host.state_directories = state_directories(&around.directories);
     let wanted = plan::wanted_paths(&profile, &workspace, &around.home, &host.state_directories);
     host.paths = host::look(&wanted)?;
+    let behind = plan::wanted_behind_links(&profile, &workspace, &host.paths);
+    host.paths.extend(host::look(&behind)?);
     let request = Request {
         program: program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?,
         argv: ask.argv,
@@ -318,6 +320,7 @@ fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
         status: Status::Failed { reason },
         denials: Vec::new(),
         gaps: Vec::new(),
+        notes: Vec::new(),
         usage: Usage::default(),
     }
 }
@@ -434,6 +437,7 @@ fn refuse(
         status,
         denials: vec![denial],
         gaps: Vec::new(),
+        notes: Vec::new(),
         usage: Usage::default(),
     })
 }
@@ -476,12 +480,14 @@ fn launch(
         overlapped: &mut || overlapped().map_err(|error| error.to_string()),
     });
     let undone = watch.map(watched::Watch::settle).transpose()?.unwrap_or_default();
-    let (status, usage, mut denials, started) = match ended {
-        Ok(ended) => (ended.status, ended.usage, ended.denials, ended.started),
-        Err(error) => {
-            (Status::Failed { reason: error.to_string() }, Usage::default(), Vec::new(), false)
-        }
-    };
+    let Ended { status, started, usage, mut denials, notes } =
+        ended.unwrap_or_else(|error| Ended {
+            status: Status::Failed { reason: error.to_string() },
+            started: false,
+            usage: Usage::default(),
+            denials: Vec::new(),
+            notes: Vec::new(),
+        });
     let plan = recorded.plan();
     denials.extend(undone.iter().map(|it| protected(plan, it)));
     let mut records = quarantined(&run, &undone)?;
@@ -489,7 +495,7 @@ fn launch(
         records.insert(0, start_record(&run, plan, digest)?);
     }
     conclude(records, &run, &status, usage, &denials, ledger, around)?;
-    Ok(Outcome { ids: request.ids, level: request.level, status, denials, gaps, usage })
+    Ok(Outcome { ids: request.ids, level: request.level, status, denials, gaps, notes, usage })
 }
 
 fn start_record(run: &str, plan: &SandboxPlan, digest: Digest) -> Result<Record, EngineError> {

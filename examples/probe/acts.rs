@@ -35,8 +35,11 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
     if verb == "words" {
         return say_words(bytes);
     }
-    let rest: Vec<String> =
-        bytes.iter().map(|it| it.to_str().map(str::to_owned)).collect::<Option<_>>().ok_or(USAGE)?;
+    let rest: Vec<String> = bytes
+        .iter()
+        .map(|it| it.to_str().map(str::to_owned))
+        .collect::<Option<_>>()
+        .ok_or(USAGE)?;
     let text = rest.iter().map(String::as_str).collect::<Vec<_>>();
     match (verb.to_str().ok_or(USAGE)?, text.as_slice()) {
         ("do", _) => steps::run(&rest),
@@ -399,7 +402,8 @@ fn interrupt(call: usize, path: &str) -> Tried {
     let ends = keep(vec![0; 8]);
     ask(libc::SYS_pipe2, &[ends, 0])?;
     // SAFETY: `ends` is the address of eight bytes of our own that the kernel has just filled.
-    let [from, to] = unsafe { std::ptr::with_exposed_provenance::<[i32; 2]>(ends).read_unaligned() };
+    let [from, to] =
+        unsafe { std::ptr::with_exposed_provenance::<[i32; 2]>(ends).read_unaligned() };
     let bytes = keep_text(path.as_bytes());
     ask(libc::SYS_write, &[to as usize, bytes, path.len() + 1])?;
     ask(libc::SYS_read, &[from as usize, address, path.len() + 1])?;

@@ -96,7 +96,9 @@ fn bytes_of(hex: &str) -> Option<Vec<u8>> {
         .chars()
         .map(|it| it.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
         .collect::<Option<_>>()?;
-    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte * 16 + digit)).collect())
+    Some(
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte * 16 + digit)).collect(),
+    )
 }
 
 fn list(text: &str) -> usize {

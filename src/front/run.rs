@@ -88,6 +88,9 @@ fn words(outcome: &Outcome) -> String {
             text.push_str(&format!("rung: {line}\n"));
         }
     }
+    for note in &outcome.notes {
+        text.push_str(&format!("rung: {note}\n"));
+    }
     if let Some(denial) = outcome.denials.first() {
         for line in denial.to_string().lines().take(LINES_MAX) {
             text.push_str(&format!("rung: {line}\n"));
@@ -104,5 +107,7 @@ fn words(outcome: &Outcome) -> String {
 
 /// Prints; a closed stream is the reader's own choice.
 fn say(mut to: impl Write, text: &str) {
-    _ = to.write_all(text.as_bytes());
+    if to.write_all(text.as_bytes()).is_err() {
+        tracing::debug!("a message found no reader");
+    }
 }

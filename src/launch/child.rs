@@ -23,7 +23,8 @@ const BROKEN: i32 = 125;
 /// The life of init.
 pub(super) fn main(kit: &Kit) -> ! {
     match sandbox(kit) {
-        Ok(payload) => init::run(kit, payload),
+        // Init holds on to its end of the terminal, so that the pair does not hang up before the end.
+        Ok((payload, _terminal)) => init::run(kit, payload),
         Err(failure) => give_up(kit, failure),
     }
 }
@@ -61,7 +62,7 @@ pub(super) fn at_index(step: Step, index: usize) -> impl Fn(Errno) -> Failure {
 }
 
 /// Builds the sandbox around this process and forks the command's process into it.
-fn sandbox(kit: &Kit) -> Result<i32, Failure> {
+fn sandbox(kit: &Kit) -> Result<(i32, Option<OwnedFd>), Failure> {
     for number in &kit.foreign {
         descriptor::close_between(*number, *number).map_err(at(Step::CloseInherited))?;
     }
@@ -92,7 +93,7 @@ fn sandbox(kit: &Kit) -> Result<i32, Failure> {
     #[expect(unsafe_code, reason = "the second of the two forks")]
     // SAFETY: `payload` calls only `sys`, and this process, itself just forked, has one thread.
     let child = unsafe { process::fork(0, None, &start, payload) };
-    Ok(child.map_err(at(Step::PayloadFork))?.pid)
+    Ok((child.map_err(at(Step::PayloadFork))?.pid, start.terminal))
 }
 
 fn map_ids(kit: &Kit) -> Result<(), Errno> {
@@ -141,6 +142,8 @@ fn open_terminal(kit: &Kit) -> Result<Option<OwnedFd>, Errno> {
     let flags = libc::O_RDWR | libc::O_NOCTTY;
     let master = descriptor::open_at(descriptor::HERE, c"/dev/pts/ptmx", flags, 0)?;
     let slave = pty::open_peer(master.as_fd())?;
+    // Init leads the session, so that the command's group has a parent in it and can be stopped.
+    descriptor::control_terminal(slave.as_fd())?;
     pty::send_descriptor(terminal.channel.as_fd(), master.as_fd())?;
     Ok(Some(slave))
 }
@@ -170,7 +173,6 @@ fn add_inner_rules(kit: &Kit) -> Result<(), Failure> {
 /// the calls before it.
 fn become_command(start: &Start<'_>) -> Result<std::convert::Infallible, Failure> {
     let kit = start.kit;
-    process::new_session().map_err(at(Step::Session))?;
     connect_streams(start).map_err(at(Step::Streams))?;
     for (index, (resource, value)) in kit.limits.iter().enumerate() {
         process::limit(*resource, *value).map_err(at_index(Step::ResourceLimits, index))?;
@@ -190,10 +192,17 @@ fn become_command(start: &Start<'_>) -> Result<std::convert::Infallible, Failure
 
 fn connect_streams(start: &Start<'_>) -> Result<(), Errno> {
     if let Some(slave) = &start.terminal {
-        descriptor::control_terminal(slave.as_fd())?;
+        // A group of its own, in the foreground of its terminal; every signal is still blocked,
+        // which keeps SIGTTOU away.
+        process::new_group()?;
+        pty::take_foreground(slave.as_fd())?;
         for number in 0..3 {
             descriptor::put_at(slave.as_fd(), number)?;
         }
+    }
+    if start.terminal.is_none() {
+        // Out of init's session too: no signal to a group reaches anybody else.
+        process::new_session()?;
     }
     for (number, stream) in (0..).zip(&start.kit.streams) {
         if let Some(stream) = stream {

@@ -79,8 +79,14 @@ fn reap(kit: &Kit, payload: i32) -> Option<i32> {
     loop {
         match process::wait_any(false) {
             Ok(Some((pid, status))) if libc::WIFSTOPPED(status) => {
-                // It may be gone by now, which the next turn sees.
-                _ = process::continue_tracee(pid, libc::WSTOPSIG(status));
+                let traced = process::continue_tracee(pid, libc::WSTOPSIG(status));
+                // Not a tracee: job control has stopped it.
+                if traced.is_err()
+                    && pid == payload
+                    && Message::Stopped.send(kit.status.as_fd()).is_err()
+                {
+                    process::exit_now(BROKEN);
+                }
             }
             Ok(Some((pid, status))) if pid == payload => return Some(status),
             Ok(Some(_)) => {}

@@ -10,18 +10,21 @@ mod confine;
 mod init;
 mod kit;
 mod memory;
+pub mod output;
 mod report;
 pub mod screen;
 mod supervise;
+mod tail;
 pub mod terminal;
 mod unblocked;
 mod view;
 pub mod watched;
 
+pub use output::{Ends, Relay, RelayError, Relayed};
 pub use screen::{Removal, Removed, Screen};
 pub use terminal::{Passing, Terminal, TerminalError};
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -53,6 +56,10 @@ pub enum LaunchError {
     InitLost,
     #[error("the decision record could not be made durable: {0}")]
     NotDurable(String),
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
     #[error("supervising failed: {doing}: {errno}")]
     Supervise { doing: &'static str, errno: Errno },
 }
@@ -65,6 +72,8 @@ pub struct Ended {
     pub started: bool,
     pub usage: Usage,
     pub denials: Vec<Denial>,
+    /// What became of the command's output, where that is worth a sentence.
+    pub notes: Vec<String>,
 }
 
 /// What the caller gives beside the plan.
@@ -106,7 +115,8 @@ fn run_blocked(launch: &mut Launch<'_>, signals: &OwnedFd) -> Result<Ended, Laun
     let plan = launch.recorded.plan();
     let (host_rules, inner_rules) = kit::rules(plan)?;
     let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
-    let (kit, wires) = prepare(launch, ruleset.as_ref(), inner_rules)?;
+    let (streams, relay) = relay(plan)?;
+    let (kit, wires) = prepare(launch, ruleset.as_ref(), inner_rules, streams)?;
     let started = std::time::Instant::now();
     let child = clone(&kit)?;
     drop(kit);
@@ -116,7 +126,7 @@ fn run_blocked(launch: &mut Launch<'_>, signals: &OwnedFd) -> Result<Ended, Laun
     if let Some(ruleset) = ruleset {
         confine::add_host_rules(ruleset, &host_rules)?;
     }
-    let go = descriptor::write_all(std::os::fd::AsFd::as_fd(&wires.control), b"g");
+    let go = descriptor::write_all(wires.control.as_fd(), b"g");
     // A child that failed is gone already; its message says why.
     if let Err(errno) = go
         && errno != Errno::EPIPE
@@ -124,7 +134,7 @@ fn run_blocked(launch: &mut Launch<'_>, signals: &OwnedFd) -> Result<Ended, Laun
         return Err(LaunchError::Supervise { doing: "starting the command", errno });
     }
     (launch.overlapped)().map_err(LaunchError::NotDurable)?;
-    let ended = supervise::until_the_end(plan, &child, &wires, signals, started);
+    let ended = supervise::until_the_end(plan, &child, &wires, signals, relay, started);
     drop(guard);
     ended
 }
@@ -135,7 +145,7 @@ struct KillOnDrop<'a>(&'a Child);
 impl Drop for KillOnDrop<'_> {
     fn drop(&mut self) {
         // Both fail only when it has ended and been waited for, which is what is wanted.
-        _ = process::signal(std::os::fd::AsFd::as_fd(&self.0.pidfd), libc::SIGKILL);
+        _ = process::signal(self.0.pidfd.as_fd(), libc::SIGKILL);
         _ = process::wait_for(self.0.pid);
     }
 }
@@ -149,15 +159,47 @@ fn clone(kit: &kit::Kit) -> Result<Child, LaunchError> {
     child.map_err(LaunchError::Namespaces)
 }
 
+fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {
+    descriptor::pipe().map_err(|errno| LaunchError::Supervise { doing: "making a pipe", errno })
+}
+
+/// Where the profile limits the output, the command writes to pipes of ours instead of the
+/// caller's streams: its ends, and the relay between.
+fn relay(plan: &SandboxPlan) -> Result<([Option<OwnedFd>; 3], Option<Relay>), LaunchError> {
+    let untouched = [None, None, None];
+    let Some(max) = &plan.output.max else { return Ok((untouched, None)) };
+    if kit::wants_terminal(plan) {
+        return Ok((untouched, None));
+    }
+    let caller = |number| {
+        descriptor::inherited(number)
+            .map_err(|errno| LaunchError::Supervise { doing: "taking the output", errno })
+    };
+    let (output, error) = (caller(1)?, caller(2)?);
+    let one_place = output::is_one_place(output.as_fd(), error.as_fd())?;
+    let (source, writer) = pipe()?;
+    let first = Ends { source, sink: output };
+    let (second, error_writer) = if one_place {
+        let copy = writer.try_clone().map_err(|error| LaunchError::Supervise {
+            doing: "taking the output",
+            errno: Errno::try_from(error).unwrap_or(Errno::EIO),
+        })?;
+        (None, copy)
+    } else {
+        let (source, error_writer) = pipe()?;
+        (Some(Ends { source, sink: error }), error_writer)
+    };
+    let relay = Relay::open(max.max, plan.output.when_full, first, second)?;
+    Ok(([None, Some(writer), Some(error_writer)], Some(relay)))
+}
+
 fn prepare(
     launch: &Launch<'_>,
     ruleset: Option<&landlock::RulesetCreated>,
     inner_rules: Vec<(std::ffi::CString, u64)>,
+    streams: [Option<OwnedFd>; 3],
 ) -> Result<(kit::Kit, Wires), LaunchError> {
     let plan = launch.recorded.plan();
-    let pipe = || {
-        descriptor::pipe().map_err(|errno| LaunchError::Supervise { doing: "making a pipe", errno })
-    };
     let (control_read, control_write) = pipe()?;
     let (status_read, status_write) = pipe()?;
     let channel = kit::wants_terminal(plan).then(std::os::unix::net::UnixStream::pair).transpose();
@@ -193,7 +235,7 @@ fn prepare(
         limits: kit::limits(plan),
         cwd: kit::c_string(std::os::unix::ffi::OsStrExt::as_bytes(plan.command.cwd.as_os_str()))?,
         file_mask: launch.file_mask,
-        streams: [None, None, None],
+        streams,
         filter: launch
             .filter
             .iter()

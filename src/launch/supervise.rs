@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::output::Relay;
 use super::report::{self, Failure, MESSAGE_BYTES, Message, Step};
+use super::terminal::{Passing, Terminal};
 use super::{Ended, LaunchError, Wires, memory, view_entry};
-use crate::model::{Bytes, Denial, Layer, Origin, Status, Usage};
-use crate::plan::{MemoryBy, SandboxPlan};
+use crate::model::{Bytes, Denial, Layer, Origin, Status, Streams, Usage};
+use crate::plan::{MemoryBy, ProcessesBy, SandboxPlan};
 use crate::sys::descriptor;
 use crate::sys::process::{self, Child, mask_of};
 
@@ -53,6 +55,8 @@ struct Seen {
     failure: Option<Failure>,
     ended: Option<report::Ended>,
     limit: Option<Denial>,
+    /// The command was stopped by job control.
+    stopped: bool,
     peak: memory::Occupied,
 }
 
@@ -62,35 +66,136 @@ pub(super) fn until_the_end(
     child: &Child,
     wires: &Wires,
     signals: &OwnedFd,
+    mut relay: Option<Relay>,
     started: Instant,
 ) -> Result<Ended, LaunchError> {
+    let mut terminal = open_terminal(plan, wires)?;
     let mut seen = Seen::default();
     let mut clock = Clock::new(plan, started);
-    let entry =
-        |fd: &OwnedFd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let mut entries = [entry(&wires.status), entry(&child.pidfd), entry(signals)];
     loop {
-        match process::poll(&mut entries, Some(clock.until_next())) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(LaunchError::Supervise { doing: "waiting", errno }),
+        let own = [&wires.status, &child.pidfd, signals];
+        let ready = wait(own, terminal.as_ref(), relay.as_ref(), Some(clock.until_next()))?;
+        if let Some(terminal) = &mut terminal
+            && ready.output
+        {
+            terminal.ready()?;
         }
-        let [status, init, signal] = &entries;
-        if status.revents != 0 && listen(wires, &mut seen)? {
+        if let Some(relay) = &mut relay
+            && ready.output
+        {
+            relay.ready()?;
+            if relay.is_full() {
+                clock.output_is_full(plan, child, &mut seen);
+            }
+        }
+        if ready.status && listen(wires, &mut seen)? {
             break;
         }
-        if init.revents != 0 {
+        if ready.init {
             // What it said last may still be in the pipe.
             while !listen(wires, &mut seen)? {}
             break;
         }
-        if signal.revents != 0 {
-            pass_on(signals, wires);
+        if ready.signal {
+            pass_on(signals, wires, terminal.as_mut())?;
+        }
+        if std::mem::take(&mut seen.stopped)
+            && let Some(terminal) = &mut terminal
+        {
+            stop_with(terminal, wires)?;
         }
         clock.act(plan, child, wires, &mut seen);
     }
     let init = process::wait_for(child.pid)
         .map_err(|errno| LaunchError::Supervise { doing: "waiting for init", errno })?;
-    conclude(plan, &seen, init, started)
+    let removed = terminal.map(Terminal::finish).transpose()?;
+    let left_out = relay.map(|relay| pass_the_rest(relay, signals)).transpose()?;
+    let mut ended = conclude(plan, &seen, init, started)?;
+    ended.notes.extend(removed.and_then(|it| it.sentence()));
+    ended.notes.extend(left_out.flatten());
+    Ok(ended)
+}
+
+/// Gives a slow reader all that is left for it; a signal to rung ends the waiting.
+fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Option<String>, LaunchError> {
+    relay.end()?;
+    relay.ready()?;
+    while !relay.is_done() {
+        let ready = wait([signals; 3], None, Some(&relay), None)?;
+        if ready.signal {
+            break;
+        }
+        relay.ready()?;
+    }
+    let missing = relay.report().left_out;
+    Ok((missing.0 > 0).then(|| format!("{missing} of output were left out by `output.max`")))
+}
+
+/// Which of the things that the loop waits for have something to say.
+#[derive(Default)]
+struct Ready {
+    status: bool,
+    init: bool,
+    signal: bool,
+    /// The terminal or the relay.
+    output: bool,
+}
+
+fn wait(
+    own: [&OwnedFd; 3],
+    terminal: Option<&Terminal>,
+    relay: Option<&Relay>,
+    timeout_ms: Option<u64>,
+) -> Result<Ready, LaunchError> {
+    /// What a terminal or a relay adds at most.
+    const OUTPUT_ENTRIES: usize = 4;
+    let entry = |fd: i32, events: i16| libc::pollfd { fd, events, revents: 0 };
+    let mut entries = [entry(-1, 0); 3 + OUTPUT_ENTRIES];
+    let own = own.map(|it| entry(it.as_raw_fd(), libc::POLLIN));
+    let relayed = relay.into_iter().flat_map(Relay::interest);
+    let shown = terminal.into_iter().flat_map(Terminal::interest).chain(relayed);
+    let shown = shown.map(|it| entry(it.as_fd().as_raw_fd(), it.events().bits()));
+    for (slot, wanted) in entries.iter_mut().zip(own.into_iter().chain(shown)) {
+        *slot = wanted;
+    }
+    match process::poll(&mut entries, timeout_ms) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(Ready::default()),
+        Err(errno) => return Err(LaunchError::Supervise { doing: "waiting", errno }),
+    }
+    let [status, init, signal, shown @ ..] = &entries;
+    Ok(Ready {
+        status: status.revents != 0,
+        init: init.revents != 0,
+        signal: signal.revents != 0,
+        output: shown.iter().any(|it| it.revents != 0),
+    })
+}
+
+/// Joins the user's terminal with the sandbox's, where the plan wants that.
+fn open_terminal(plan: &SandboxPlan, wires: &Wires) -> Result<Option<Terminal>, LaunchError> {
+    let passing = match plan.streams {
+        Streams::Inherit => return Ok(None),
+        Streams::Terminal => Passing::Filtered,
+        Streams::RawTerminal => Passing::Raw,
+    };
+    let Some(channel) = &wires.terminal else { return Ok(None) };
+    let Some(master) = receive_master(channel)? else { return Ok(None) };
+    let copy = |number| {
+        descriptor::inherited(number)
+            .map_err(|errno| LaunchError::Supervise { doing: "taking the terminal", errno })
+    };
+    Ok(Some(Terminal::open(copy(0)?, copy(1)?, master, passing)?))
+}
+
+/// The command has been stopped, so the user gets the terminal back until the run is continued.
+fn stop_with(terminal: &mut Terminal, wires: &Wires) -> Result<(), LaunchError> {
+    terminal.suspend()?;
+    process::kill(0, libc::SIGSTOP)
+        .map_err(|errno| LaunchError::Supervise { doing: "stopping", errno })?;
+    terminal.resume()?;
+    send(wires, u8::try_from(libc::SIGCONT).unwrap_or(18));
+    Ok(())
 }
 
 /// Takes one message. `true`: nothing more will come.
@@ -106,7 +211,10 @@ fn listen(wires: &Wires, seen: &mut Seen) -> Result<bool, LaunchError> {
             seen.failure.get_or_insert(failure);
             Ok(false)
         }
-        Some(Message::Stopped) => Ok(false),
+        Some(Message::Stopped) => {
+            seen.stopped = true;
+            Ok(false)
+        }
         Some(Message::Ended(ended)) => {
             seen.ended = Some(ended);
             Ok(true)
@@ -118,16 +226,27 @@ fn listen(wires: &Wires, seen: &mut Seen) -> Result<bool, LaunchError> {
     }
 }
 
-fn pass_on(signals: &OwnedFd, wires: &Wires) {
+fn pass_on(
+    signals: &OwnedFd,
+    wires: &Wires,
+    mut terminal: Option<&mut Terminal>,
+) -> Result<(), LaunchError> {
     let mut info = [0; SIGNAL_INFO_BYTES];
     while let Ok(SIGNAL_INFO_BYTES) = descriptor::read(signals.as_fd(), &mut info) {
         let [number, ..] = info;
-        send(wires, number);
-        if i32::from(number) == libc::SIGTSTP {
-            // The command's group has been told to stop; stop too, and go on when told to.
-            _ = process::kill(0, libc::SIGSTOP);
+        match (i32::from(number), &mut terminal) {
+            // The command's terminal tells its own processes.
+            (libc::SIGWINCH, Some(terminal)) => terminal.resize()?,
+            (libc::SIGTSTP, None) => {
+                // The command's group is told to stop; stop too, and go on when told to.
+                send(wires, number);
+                process::kill(0, libc::SIGSTOP)
+                    .map_err(|errno| LaunchError::Supervise { doing: "stopping", errno })?;
+            }
+            _ => send(wires, number),
         }
     }
+    Ok(())
 }
 
 /// One signal for the command's process group, by init.
@@ -148,10 +267,8 @@ struct Clock {
 
 impl Clock {
     fn new(plan: &SandboxPlan, started: Instant) -> Self {
-        let polling = match plan.limits.memory_by {
-            MemoryBy::Polling => true,
-            MemoryBy::Cgroup(_) => false,
-        };
+        let polling = plan.limits.memory_by == MemoryBy::Polling
+            || plan.limits.processes_by == ProcessesBy::Polling;
         Self {
             wall_end: started + plan.limits.wall.max.duration(),
             kill_at: None,
@@ -193,6 +310,18 @@ impl Clock {
         }
     }
 
+    fn output_is_full(&mut self, plan: &SandboxPlan, child: &Child, seen: &mut Seen) {
+        let Some(limit) = &plan.output.max else { return };
+        seen.limit.get_or_insert(denial(
+            plan,
+            "output.max",
+            &limit.because,
+            format!("it printed more than {}", limit.max),
+            "print less, or into a file of the workspace",
+        ));
+        self.kill(child);
+    }
+
     fn kill(&mut self, child: &Child) {
         self.killed = true;
         self.kill_at = Some(Instant::now() + Duration::from_secs(3600));
@@ -222,6 +351,18 @@ impl Clock {
         };
         seen.peak.resident_bytes = seen.peak.resident_bytes.max(found.resident_bytes);
         seen.peak.processes = seen.peak.processes.max(found.processes);
+        let processes = &plan.limits.processes;
+        if found.processes > processes.max.0 {
+            let (peak, max) = (found.processes, processes.max);
+            seen.limit.get_or_insert(denial(
+                plan,
+                "limits.processes",
+                &processes.because,
+                format!("it had {peak} processes at once; {max} is the limit"),
+                "start fewer processes, for example fewer parallel jobs",
+            ));
+            self.kill(child);
+        }
         if found.resident_bytes > limit.max.0 {
             let peak = Bytes(found.resident_bytes >> 20 << 20);
             seen.limit.get_or_insert(denial(
@@ -270,7 +411,13 @@ fn conclude(
     }
     if let Some(limit) = &seen.limit {
         let status = Status::Limited { limit: limit.rule.clone() };
-        return Ok(Ended { status, started: true, usage, denials: vec![limit.clone()] });
+        return Ok(Ended {
+            status,
+            started: true,
+            usage,
+            denials: vec![limit.clone()],
+            notes: Vec::new(),
+        });
     }
     if let Some(failure) = seen.failure {
         return failed(plan, failure, usage);
@@ -298,7 +445,13 @@ fn conclude(
         Status::Exited { code: u8::try_from(libc::WEXITSTATUS(ended.status)).unwrap_or(u8::MAX) }
     };
     let limited = denials.first().map(|it: &Denial| Status::Limited { limit: it.rule.clone() });
-    Ok(Ended { status: limited.unwrap_or(status), started: true, usage, denials })
+    Ok(Ended {
+        status: limited.unwrap_or(status),
+        started: true,
+        usage,
+        denials,
+        notes: Vec::new(),
+    })
 }
 
 fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, LaunchError> {
@@ -312,7 +465,7 @@ fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, L
             errno => format!("starting `{program}` failed: {errno}"),
         };
         let status = Status::Failed { reason };
-        return Ok(Ended { status, started: false, usage, denials: Vec::new() });
+        return Ok(Ended { status, started: false, usage, denials: Vec::new(), notes: Vec::new() });
     }
     let what = match failure.step {
         Step::View => view_entry(plan, failure.index),

@@ -2,7 +2,7 @@ use std::io::Write as _;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use nix::pty::{OpenptyResult, openpty};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::termios::{InputFlags, LocalFlags, OutputFlags};
 
 use super::*;
@@ -20,7 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A person, rung, and the inside of the command's terminal.
 fn scene(passing: Passing) -> (Person, Terminal, OwnedFd) {
-    let OpenptyResult { master: emulator, slave: terminal } = openpty(None, None).unwrap();
+    let size = Winsize { ws_row: 41, ws_col: 123, ws_xpixel: 0, ws_ypixel: 0 };
+    let OpenptyResult { master: emulator, slave: terminal } = openpty(&size, None).unwrap();
     set_nonblocking(emulator.as_fd()).unwrap();
     let OpenptyResult { master, slave } = openpty(None, None).unwrap();
     let input = terminal.try_clone().unwrap();
@@ -138,14 +139,10 @@ fn the_callers_description_stays_blocking() {
 #[test]
 fn the_command_sees_the_size_of_the_users_terminal_and_its_changes() {
     let (mut person, mut terminal, slave) = scene(Passing::Filtered);
-    let mut size = kernel::window_size(person.terminal.as_fd()).unwrap();
-    (size.ws_row, size.ws_col) = (41, 123);
-    kernel::set_window_size(person.emulator.as_fd(), &size).unwrap();
-    terminal.resize().unwrap();
     let told = "trap 'stty size; exit' WINCH; stty size; cat";
     let child = command(slave, &["sh", "-c", told]);
     person.waits_for(&mut terminal, "41 123\r\n");
-    (size.ws_row, size.ws_col) = (30, 99);
+    let size = Winsize { ws_row: 30, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
     kernel::set_window_size(person.emulator.as_fd(), &size).unwrap();
     terminal.resize().unwrap();
     // `trap` is served when `cat` has ended.

@@ -86,8 +86,7 @@ impl Directory {
         for _ in 0..LOCK_TRIES_MAX {
             match Flock::lock(handle, how) {
                 Ok(lock) => return Ok(lock),
-                Err((back, Errno::EWOULDBLOCK)) => handle = back,
-                Err((back, Errno::EINTR)) => handle = back,
+                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => handle = back,
                 Err((_, errno)) => return Err(LedgerError::errno("lock", &self.path, errno)),
             }
             thread::sleep(LOCK_PAUSE);

@@ -238,8 +238,8 @@ fn cut_text(text: &mut String, bytes_max: usize) {
     }
     let digest = Digest::plain(text.as_bytes());
     let bytes = text.len();
-    text.truncate(whole_letters(text, bytes_max));
-    text.push_str(&format!("[cut: {bytes} bytes, sha256 {digest}]"));
+    let kept = text.get(..whole_letters(text, bytes_max)).unwrap_or_default();
+    *text = format!("{kept}[cut: {bytes} bytes, sha256 {digest}]");
 }
 
 /// The largest length up to `bytes_max` that splits neither a letter nor a `\xNN` of [`Arg`].
@@ -266,13 +266,17 @@ fn whole_letters(text: &str, bytes_max: usize) -> usize {
 
 fn cut_list(items: &mut Vec<Value>, text_bytes_max: usize) {
     if items.len() <= ENTRIES_KEPT_MAX {
-        items.iter_mut().for_each(|item| cut(item, text_bytes_max));
+        for item in items {
+            cut(item, text_bytes_max);
+        }
         return;
     }
     let digest = Digest::plain(Value::Array(items.clone()).to_string().as_bytes());
     let dropped = items.len() - ENTRIES_KEPT_MAX;
     items.truncate(ENTRIES_KEPT_MAX);
-    items.iter_mut().for_each(|item| cut(item, text_bytes_max / 8));
+    for item in items.iter_mut() {
+        cut(item, text_bytes_max / 8);
+    }
     items.push(Value::String(format!("[cut: {dropped} more, sha256 of the list {digest}]")));
 }
 

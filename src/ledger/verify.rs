@@ -161,7 +161,7 @@ impl<'a> Check<'a> {
         while let Some(found) = segment.next()? {
             if let Err(what) = self.line(number, &segment.name, &found) {
                 let seq = line::claimed_seq(&found.bytes);
-                let what = self.look_ahead(what, segment)?;
+                let what = look_ahead(what, segment)?;
                 self.stop(&segment.name, found.number, seq, what);
                 return Ok(());
             }
@@ -255,17 +255,6 @@ impl<'a> Check<'a> {
         report.time_last = Some(entry.time);
     }
 
-    /// A record that seems to be missing may only lie further down.
-    fn look_ahead(&self, what: Fault, segment: &mut Segment) -> Result<Fault, LedgerError> {
-        let Fault::Missing { from, .. } = what else { return Ok(what) };
-        while let Some(later) = segment.next()? {
-            if line::link(&later.bytes).is_ok_and(|link| link.seq == from) {
-                return Ok(Fault::OutOfOrder { expected: from });
-            }
-        }
-        Ok(what)
-    }
-
     /// What must be there and was not met.
     fn end(&mut self, last: u32) {
         let name = segment_name(last.max(1));
@@ -278,6 +267,17 @@ impl<'a> Check<'a> {
             self.stop("checkpoint", 1, None, Fault::BadCopy);
         }
     }
+}
+
+/// A record that seems to be missing may only lie further down.
+fn look_ahead(what: Fault, segment: &mut Segment) -> Result<Fault, LedgerError> {
+    let Fault::Missing { from, .. } = what else { return Ok(what) };
+    while let Some(later) = segment.next()? {
+        if line::link(&later.bytes).is_ok_and(|link| link.seq == from) {
+            return Ok(Fault::OutOfOrder { expected: from });
+        }
+    }
+    Ok(what)
 }
 
 impl Report {

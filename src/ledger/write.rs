@@ -208,14 +208,14 @@ impl Ledger {
             if length != self.tail.end {
                 let found = find_end(&self.segment, length, &self.directory.path_of(&name))?;
                 if let Some(cut) = found.torn {
-                    self.cut(found.end)?;
+                    self.cut(found.whole)?;
                     torn = Some(Control::Recover {
                         segment: name,
                         bytes: cut.bytes,
                         digest: cut.digest,
                     });
                 }
-                previous = self.move_tail(found.end, found.last)?;
+                previous = self.move_tail(found.whole, found.last)?;
             }
             if self.tail.end < self.segment_bytes_max {
                 break;
@@ -257,14 +257,13 @@ impl Ledger {
     fn next_segment(&mut self) -> Result<(), LedgerError> {
         let number = self.tail.number + 1;
         let name = segment_name(number);
-        let next = match self.directory.file(&name, Use::Append)? {
-            Some(file) => file,
-            None => {
-                self.sync()?; // so that no record is lost before one that is kept
-                let made = self.directory.file(&name, Use::Create)?;
-                self.directory.sync()?;
-                made.ok_or_else(|| LedgerError::Removed { path: self.directory.path_of(&name) })?
-            }
+        let next = if let Some(file) = self.directory.file(&name, Use::Append)? {
+            file
+        } else {
+            self.sync()?; // so that no record is lost before one that is kept
+            let made = self.directory.file(&name, Use::Create)?;
+            self.directory.sync()?;
+            made.ok_or_else(|| LedgerError::Removed { path: self.directory.path_of(&name) })?
         };
         self.segment = next;
         self.tail = Tail::unknown(number);
@@ -309,8 +308,8 @@ fn last_line(lines: &[u8]) -> &[u8] {
 struct End {
     /// The last whole line.
     last: Option<Link>,
-    /// Where it ends.
-    end: u64,
+    /// How long the whole lines are.
+    whole: u64,
     torn: Option<Torn>,
 }
 
@@ -342,7 +341,7 @@ fn find_end(segment: &File, length: u64, path: &Path) -> Result<End, LedgerError
         let link = (!lines.is_empty()).then(|| line::link(last)).transpose();
         let link = link
             .map_err(|bad| LedgerError::Damaged { path: path.to_owned(), what: bad.to_string() })?;
-        return Ok(End { last: link, end: length - torn_bytes, torn });
+        return Ok(End { last: link, whole: length - torn_bytes, torn });
     }
 }
 
@@ -353,4 +352,94 @@ fn read_tail(segment: &File, length: u64, want: usize) -> io::Result<(u64, Vec<u
     let mut bytes = vec![0; size];
     segment.read_exact_at(&mut bytes, start)?;
     Ok((start, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::ledger::{ExecEnd, verify};
+    use crate::model::{Status, Usage};
+
+    fn end(run: &str) -> Record {
+        Record::ExecEnd(ExecEnd {
+            run: run.to_owned(),
+            status: Status::Exited { code: 0 },
+            exit_code: 0,
+            usage: Usage::default(),
+            denials: 0,
+        })
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    /// Segments of a few records each.
+    fn small(directory: &Path) -> Ledger {
+        let mut ledger = Ledger::open(directory, now()).unwrap();
+        ledger.segment_bytes_max = 1000;
+        ledger
+    }
+
+    #[test]
+    fn a_full_segment_is_followed_by_the_next_for_every_writer() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("ledger");
+        let mut writers = [small(&directory), small(&directory), small(&directory)];
+        for round in 0..20 {
+            for writer in &mut writers {
+                writer.append(now(), &[end(&format!("run-{round}"))]).unwrap();
+            }
+        }
+        let report = verify(&directory, &[]).unwrap();
+        assert_eq!(report.problem, None);
+        assert!(report.segments > 10, "{report:?}");
+        assert_eq!(report.records, 60 + u64::from(report.segments) - 1);
+        let mut late = small(&directory);
+        let receipt = late.append(now(), &[end("late")]).unwrap();
+        assert!(receipt.seq() > report.records);
+    }
+
+    #[test]
+    fn a_crash_at_any_point_of_a_rotation_is_recovered_from() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("ledger");
+        let mut ledger = small(&directory);
+        while ledger.tail.number == 1 {
+            ledger.append(now(), &[end("run")]).unwrap();
+        }
+        let second = directory.join(segment_name(2));
+        let whole = fs::read(&second).unwrap();
+        let before = verify(&directory, &[]).unwrap().records - 2;
+        for cut in 0..whole.len() {
+            fs::write(&second, &whole[..cut]).unwrap();
+            small(&directory).append(now(), &[end("again")]).unwrap();
+            let report = verify(&directory, &[]).unwrap();
+            assert_eq!(report.problem, None, "a cut at {cut}");
+            assert!(report.records >= before + 2, "a cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_segment_that_is_gone_or_another_ones_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("ledger");
+        let mut ledger = small(&directory);
+        while ledger.tail.number < 4 {
+            ledger.append(now(), &[end("run")]).unwrap();
+        }
+        let names: Vec<PathBuf> =
+            (1..=3).map(|number| directory.join(segment_name(number))).collect();
+        let problem = || verify(&directory, &[]).unwrap().problem.unwrap().to_string();
+        let second = fs::read(&names[1]).unwrap();
+        fs::remove_file(&names[1]).unwrap();
+        assert_eq!(problem(), "000002.jsonl: the segment is missing");
+        fs::copy(&names[2], &names[1]).unwrap();
+        assert!(problem().starts_with("000002.jsonl line 1 (record "), "{}", problem());
+        fs::write(&names[1], &second).unwrap();
+        fs::remove_file(&names[0]).unwrap();
+        assert_eq!(problem(), "000001.jsonl: the segment is missing");
+    }
 }

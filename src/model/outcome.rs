@@ -14,6 +14,8 @@ pub struct Outcome {
     pub denials: Vec<Denial>,
     /// What the host could not enforce and the profile accepted.
     pub gaps: Vec<String>,
+    /// What else the caller should know, a sentence each.
+    pub notes: Vec<String>,
     pub usage: Usage,
 }
 

@@ -10,7 +10,7 @@ use super::surface::top;
 use super::view::View;
 use super::{
     Absent, CommandPlan, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan,
-    PlanError, SandboxPlan, SyscallPlan, ViewEntry, What,
+    PlanError, ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
 use super::{environment, gaps, landlock, view, workspace};
 use crate::model::{Digest, HostFacts, ProgramFact, Request};
@@ -102,6 +102,7 @@ fn limits(profile: &Profile, host: &HostFacts) -> LimitPlan {
         wall: limited(&limits.wall),
         grace: limited(&limits.grace),
         processes: limited(&limits.processes),
+        processes_by: if host.is_root() { ProcessesBy::Polling } else { ProcessesBy::Kernel },
         open_files: limited(&limits.open_files),
         memory: limited(&limits.memory),
         memory_by: host.cgroup.clone().map_or(MemoryBy::Polling, MemoryBy::Cgroup),

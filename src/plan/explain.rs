@@ -4,18 +4,22 @@ use std::fmt;
 use std::path::Path;
 
 use super::{
-    Access, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind, SandboxPlan, Table,
-    ViewEntry, What,
+    Access, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind, ProcessesBy, SandboxPlan,
+    Table, ViewEntry, What,
 };
 
 /// The whole plan as text, for a terminal or a review.
 pub fn explain(plan: &SandboxPlan) -> String {
     let mut text = format!(
-        "Level {} ({}), profile `{}`, allowed by rule `{}`.\n{}\n",
+        "Level {} ({}), profile `{}`, allowed by rule `{}`.\nStarts {} in {} as user {}{}.\n{}\n",
         plan.level,
         plan.level.title(),
         plan.profile,
         plan.rule,
+        shown(&plan.command.program),
+        shown(&plan.command.cwd),
+        plan.identity.inner_uid,
+        if plan.identity.outer_uid == 0 { ", which is root outside" } else { "" },
         sentence(plan)
     );
     section(&mut text, "Files", plan.view.iter().map(|it| (it.to_string(), it.because.as_slice())));
@@ -165,10 +169,14 @@ fn limits(plan: &SandboxPlan) -> Vec<Line<'_>> {
         MemoryBy::Cgroup(_) => "kept by the kernel",
         MemoryBy::Polling => "looked at a few times a second, so a burst may pass it briefly",
     };
+    let processes = match limits.processes_by {
+        ProcessesBy::Kernel => "kept by the kernel",
+        ProcessesBy::Polling => "looked at a few times a second, so a burst may pass it briefly",
+    };
     let mut lines = vec![
         limit("wall", &limits.wall, ""),
         limit("grace", &limits.grace, ""),
-        limit("processes", &limits.processes, ""),
+        limit("processes", &limits.processes, processes),
         limit("open files", &limits.open_files, ""),
         limit("memory", &limits.memory, memory),
         limit("one file", &limits.file, ""),

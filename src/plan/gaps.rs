@@ -1,8 +1,8 @@
 //! What this host cannot keep of what the plan promises.
 //!
 //! Most of the sandbox has no second way to be built: without namespaces, mounts or the filter
-//! there is no plan, whatever the profile accepts. Landlock says again what the mounts say, and a
-//! process limit is one wall of several; there the profile decides.
+//! there is no plan, whatever the profile accepts. Landlock says again what the mounts say; there
+//! the profile decides.
 
 use super::{Gap, PlanError};
 use crate::model::{Cause, HostFacts, Mechanism, Probe};
@@ -33,9 +33,6 @@ pub(super) fn accepted(
         .collect();
     if landlock_abi == 0 {
         gaps.extend(landlock(host));
-    }
-    if host.is_root() && host.cgroup.is_none() {
-        gaps.push(process_limit(profile));
     }
     let refused = profile.on_gap == OnGap::Refuse || gaps.iter().any(|gap| gap.essential);
     if refused && !gaps.is_empty() {
@@ -115,15 +112,4 @@ fn landlock(host: &HostFacts) -> Option<Gap> {
         fix: LANDLOCK_FIX.to_owned(),
         essential: false,
     })
-}
-
-fn process_limit(profile: &Profile) -> Gap {
-    Gap {
-        mechanism: Mechanism::UserNamespace,
-        promise: format!("the limit of {} processes is not kept", profile.limits.processes.max),
-        cause: "the kernel does not count the processes of real root".to_owned(),
-        fix: "run rung as an ordinary user, or give it a cgroup with the pids controller"
-            .to_owned(),
-        essential: false,
-    }
 }

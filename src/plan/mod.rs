@@ -36,7 +36,7 @@ pub use compile::compile;
 pub use environment::search_path;
 pub use error::PlanError;
 pub use explain::explain;
-pub use paths::{expand, wanted_paths};
+pub use paths::{expand, wanted_behind_links, wanted_paths};
 pub use predict::{Answer, Operation, Prediction, predict};
 pub use rights::FsRights;
 pub use within::within;
@@ -44,7 +44,8 @@ pub use within::within;
 use crate::model::{
     Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, Span, Streams,
 };
-use crate::profile::{Destination, Durable, Table, WhenFull};
+pub use crate::profile::WhenFull;
+use crate::profile::{Destination, Durable, Table};
 
 /// One run, decided to the last mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,6 +228,7 @@ pub struct LimitPlan {
     pub wall: Limited<Span>,
     pub grace: Limited<Span>,
     pub processes: Limited<Count>,
+    pub processes_by: ProcessesBy,
     pub open_files: Limited<Count>,
     pub memory: Limited<Bytes>,
     pub memory_by: MemoryBy,
@@ -237,6 +239,17 @@ pub struct LimitPlan {
 pub struct Limited<T> {
     pub max: T,
     pub because: Origin,
+}
+
+/// Who keeps the limit on processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessesBy {
+    /// `RLIMIT_NPROC`, counted per user namespace since Linux 5.14: the next fork fails.
+    Kernel,
+    /// The kernel does not count the processes of real root, so rung looks a few times a second
+    /// and ends the run.
+    Polling,
 }
 
 /// Who keeps the memory limit.

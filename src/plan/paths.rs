@@ -1,11 +1,13 @@
 //! Paths as text: what `~` means, which places contain which, and what must be looked up.
 //!
 //! Nothing here looks at a file system. [`wanted_paths`] says which paths the host has to be
-//! asked about before a plan can be compiled; each is one look, and no tree is walked.
+//! asked about before a plan can be compiled, and [`wanted_behind_links`] what their answers add;
+//! each is one look, and no tree is walked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use crate::model::{PathFact, PathKind};
 use crate::profile::Profile;
 
 /// Names below `/proc` that are masked where the kernel has them: they show other users' or the
@@ -85,6 +87,22 @@ pub fn wanted_paths(
     }
     wanted.extend(written);
     wanted.extend(nested);
+    wanted.into_iter().collect()
+}
+
+/// What a second look needs, once the [`wanted_paths`] have been `found`: the way to what protected
+/// names lead to that are symbolic links. Empty in most workspaces.
+pub fn wanted_behind_links(
+    profile: &Profile,
+    workspace: &Path,
+    found: &BTreeMap<PathBuf, PathFact>,
+) -> Vec<PathBuf> {
+    let names = profile.filesystem.protected.iter();
+    let links = names
+        .filter_map(|entry| found.get(&workspace.join(protected_name(&entry.name)?)))
+        .filter(|fact| fact.kind == PathKind::SymbolicLink);
+    let wanted: BTreeSet<PathBuf> =
+        links.flat_map(|fact| between(workspace, &fact.canonical)).collect();
     wanted.into_iter().collect()
 }
 

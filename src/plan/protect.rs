@@ -5,7 +5,8 @@
 //! moved the mount away and may write a new one in its place. So every directory between the
 //! workspace and the name is pinned too. A name that does not exist has nothing to mount on, and
 //! creating it would litter the user's tree: it is watched, and what the run makes of it is undone.
-//! The same goes for a symbolic link, which cannot be mounted over.
+//! The same goes for a symbolic link, which cannot be mounted over; what it leads to in the
+//! workspace is protected like the name itself.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,10 +28,7 @@ pub(super) fn protect(
 ) -> Result<Vec<Watched>, PlanError> {
     let mut watched = Vec::new();
     for (path, because) in named(profile, &request.workspace)? {
-        let writable = covering(ground, &path)
-            .and_then(ViewEntry::bound)
-            .is_some_and(|(access, _)| access == Access::Write);
-        if !writable || path.ancestors().any(|it| is_protected(cover, it)) {
+        if !writable(ground, &path) || path.ancestors().any(|it| is_protected(cover, it)) {
             continue;
         }
         // A write grant at or below a protected name says the opposite of it.
@@ -45,7 +43,11 @@ pub(super) fn protect(
                 cover.insert((place, Layer::Protected), entry);
             }
             Found::Nothing => watched.push(Watched { path, link: None, because }),
-            Found::Link(link) => watched.push(Watched { path, link: Some(link), because }),
+            Found::Link(fact) => {
+                protect_target(request, host, fact, &because, ground, cover)?;
+                let link = fact.link.clone().unwrap_or_else(|| fact.canonical.clone());
+                watched.push(Watched { path, link: Some(link), because });
+            }
         }
     }
     Ok(watched)
@@ -54,7 +56,7 @@ pub(super) fn protect(
 enum Found<'a> {
     /// Something that can be mounted over, at the name or where a directory above it should be.
     Object(PathBuf, &'a PathFact),
-    Link(PathBuf),
+    Link(&'a PathFact),
     Nothing,
 }
 
@@ -74,6 +76,41 @@ fn named(profile: &Profile, workspace: &Path) -> Result<BTreeMap<PathBuf, Origin
         named.entry(workspace.join(name)).or_insert_with(|| entry.origin.clone());
     }
     Ok(named)
+}
+
+fn add(path: PathBuf, fact: &PathFact, because: Origin, cover: &mut Cover) {
+    let (kind, device, inode) = (fact.canonical_kind, fact.device, fact.inode);
+    let what = What::Protected { kind, device, inode };
+    let entry = ViewEntry { path: path.clone(), what, because: vec![because] };
+    cover.insert((path, Layer::Protected), entry);
+}
+
+/// A link that stays the same is worth nothing if what it leads to may be written.
+fn protect_target(
+    request: &Request,
+    host: &HostFacts,
+    fact: &PathFact,
+    because: &Origin,
+    ground: &Ground,
+    cover: &mut Cover,
+) -> Result<(), PlanError> {
+    let target = &fact.canonical;
+    let inside = target.starts_with(&request.workspace) && *target != request.workspace;
+    let dangling = fact.canonical_kind == PathKind::SymbolicLink;
+    let done = target.ancestors().any(|it| is_protected(cover, it));
+    if !inside || dangling || done || !writable(ground, target) {
+        return Ok(());
+    }
+    for directory in between(&request.workspace, target) {
+        pin(&directory, host, because, cover)?;
+    }
+    add(target.clone(), fact, because.clone(), cover);
+    Ok(())
+}
+
+fn writable(ground: &Ground, path: &Path) -> bool {
+    let bound = covering(ground, path).and_then(ViewEntry::bound);
+    bound.is_some_and(|(access, _)| access == Access::Write)
 }
 
 fn is_protected(cover: &Cover, path: &Path) -> bool {
@@ -99,9 +136,7 @@ fn find<'a>(
     }
     let Some(fact) = host.path(path) else { return Ok(Found::Nothing) };
     match fact.kind {
-        PathKind::SymbolicLink => {
-            Ok(Found::Link(fact.link.clone().unwrap_or_else(|| fact.canonical.clone())))
-        }
+        PathKind::SymbolicLink => Ok(Found::Link(fact)),
         PathKind::Directory | PathKind::File | PathKind::Special => {
             Ok(Found::Object(path.to_path_buf(), fact))
         }

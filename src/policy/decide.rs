@@ -454,6 +454,12 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_subcommand_is_refused_by_its_name() {
+        let denial = denied(&plain("git --no-pager frob x"), &ladder(ls_and_git())).denial;
+        assert_eq!(denial.reason, "no rule at level 1 allows `git frob`");
+    }
+
+    #[test]
     fn an_abbreviated_option_is_refused_with_its_full_name() {
         let denial = denied(&plain("git log --max 5"), &ladder(ls_and_git())).denial;
         assert_eq!(denial.next, "write the option in full: `--max-count`");

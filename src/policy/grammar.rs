@@ -149,8 +149,9 @@ impl<'a, 'p> Reader<'a, 'p> {
         if self.options_ended {
             return self.operand(word, Form::Attached);
         }
-        let bare_key = self.style == Style::Dd && !bytes.starts_with(b"-");
-        if !bare_key && let Some((name, spec)) = self.option(bytes) {
+        if self.style != Style::Dd
+            && let Some((name, spec)) = self.option(bytes)
+        {
             self.index += 1;
             return self.value_in_next_word(name, spec);
         }
@@ -275,10 +276,10 @@ impl<'a, 'p> Reader<'a, 'p> {
         Ok(Step::Next)
     }
 
-    /// `of=path`, listed in the grammar as `of`.
+    /// `of=path`, listed in the grammar as `-of`.
     fn key_value(&mut self, word: &'a Arg) -> Result<Step<'a>, Misfit> {
         match split_at_equals(word.as_bytes()) {
-            Some((name, value)) => match self.option(name) {
+            Some((name, value)) => match self.option(&[b"-", name].concat()) {
                 Some((name, spec)) => self.attached_value(name, spec, value),
                 None => Err(self.unknown(word)),
             },
@@ -662,9 +663,15 @@ mod tests {
 
     #[test]
     fn key_value_words_and_bare_letters_are_closed_too() {
-        let dd =
-            tool(Style::Dd, vec![Argument::Options(vec![option("if", Some(ValueType::PathRead))])]);
-        check(&dd, &["if=a", "if=-a"], &["of=a", "if", "if a", "-x", "x", "--", "="]);
+        let dd = tool(
+            Style::Dd,
+            vec![Argument::Options(vec![option("-if", Some(ValueType::PathRead))])],
+        );
+        check(
+            &dd,
+            &["if=a", "if=-a"],
+            &["of=a", "if", "if a", "-if a", "-if=a", "-x", "x", "--", "="],
+        );
         let ps = tool(Style::Bsd, vec![options(), operands(ValueType::Text, 0, 1)]);
         check(&ps, &["ab", "ab x", "-a"], &["az", "abn", "x", "--", "ab x y"]);
     }

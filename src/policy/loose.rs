@@ -79,6 +79,7 @@ fn could_be(option: &str, word: &[u8], style: Style) -> bool {
         return true;
     }
     match option {
+        [b'-', name @ ..] if style == Style::Dd && name == before_value => true,
         [b'-', b'-', name @ ..] => {
             // `--no-x` undoes and `--x` does; nobody abbreviates to the dashes alone.
             let given = before_value.strip_prefix(b"--").unwrap_or_default();
@@ -153,6 +154,11 @@ mod tests {
     fn a_short_option_is_seen_in_every_cluster() {
         check("-f", Style::Git, &["-f", "-uf", "-fu", "-f=x", "-nf5"], &["--f", "f", "-", "-u"]);
         check("-f", Style::Bsd, &["xf", "-xf"], &["--file", "xz"]);
+    }
+
+    #[test]
+    fn a_key_is_seen_with_its_value() {
+        check("-of", Style::Dd, &["of=/dev/sda", "of"], &["if=x", "off=x"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Arg, Denial, Layer, ProgramFact, Request};
 use crate::policy::decide::{Command, Finding, Nearest, ProgramProblem, final_name, find, judge};
-use crate::policy::grammar::Problem;
+use crate::policy::grammar::{Misfit, Problem};
 use crate::policy::value::Place;
 use crate::policy::{Question, Refusal};
 use crate::profile::{Decision, Ladder, Profile, Rule};
@@ -161,6 +161,13 @@ pub(super) fn by_default(
             format!("no rule at level {level} allows `{program}`"),
             Some(format!("an `[[exec.rule]]` for `{program}` in {file}")),
         ),
+        Nearest::Rule { misfit, .. } if is_about_subcommand(request, misfit) => {
+            let command = subcommand_text(request, misfit);
+            (
+                format!("no rule at level {level} allows `{command}`"),
+                Some(format!("an `[[exec.rule]]` for `{command}` in {file}")),
+            )
+        }
         Nearest::Rule { rule, misfit } => {
             (sentence(&misfit.problem, rule), change_to(rule, &misfit.problem))
         }
@@ -178,6 +185,19 @@ pub(super) fn by_default(
         next: advice(request, nearest),
         ..denial(request, DEFAULT)
     })
+}
+
+/// Whether the word that no rule covers is the subcommand itself, so that no rule is near.
+fn is_about_subcommand(request: &Request, misfit: &Misfit) -> bool {
+    let before = request.argv.get(1..=misfit.covered).unwrap_or_default();
+    matches!(misfit.problem, Problem::OtherWord { .. })
+        && before.iter().all(|it| it.as_bytes().starts_with(b"-"))
+}
+
+fn subcommand_text(request: &Request, misfit: &Misfit) -> String {
+    let program = request.argv.first().map(Arg::to_string).unwrap_or_default();
+    let subcommand = request.argv.get(misfit.covered + 1).map(Arg::to_string).unwrap_or_default();
+    format!("{program} {subcommand}")
 }
 
 /// What the nearest rule does not cover.

@@ -247,10 +247,13 @@ fn is_revision(text: &str, place: &Place<'_>) -> bool {
     !text.is_empty() && !magic && !climbs && !elsewhere && !text.chars().any(char::is_control)
 }
 
-/// Inside the workspace by its spelling, and not the shell's way of writing the home directory.
+/// Inside the workspace by its spelling, not the shell's way of writing the home directory, and
+/// not `@file`, from which compilers and test runners read more options.
 fn is_path_inside(word: &[u8], place: &Place<'_>) -> bool {
     let path = Path::new(OsStr::from_bytes(word));
-    is_plain_path(word) && (path.is_relative() || path.starts_with(place.workspace))
+    is_plain_path(word)
+        && !word.starts_with(b"@")
+        && (path.is_relative() || path.starts_with(place.workspace))
 }
 
 fn is_path_for_writing(word: &[u8], place: &Place<'_>) -> bool {
@@ -315,7 +318,11 @@ mod tests {
         let outside: &[&[u8]] =
             &[b"", b"..", b"a/../b", b"/ws/../x", b"/wsx", b"/etc/x", b"~/x", b".git/config"];
         check(&ValueType::PathWrite, inside, outside);
-        check(&ValueType::PathWorkspace, &[b"a", b"/ws/a"], &[b"/tmp/x", b"../x", b"/usr/x"]);
+        check(
+            &ValueType::PathWorkspace,
+            &[b"a", b"/ws/a"],
+            &[b"/tmp/x", b"../x", b"/usr/x", b"@x"],
+        );
     }
 
     #[test]

@@ -35,11 +35,11 @@ impl Maker<'_> {
         let exec = self.exec();
         let toolchains = self.toolchains();
         self.owner();
-        self.oddities();
         // What is absent because it was wrong has been reported already.
         if self.report.has_errors() {
             return None;
         }
+        self.oddities();
         let (sources, digest) = self.sources();
         Some(Profile {
             name: self.name().to_owned(),
@@ -165,7 +165,7 @@ impl Maker<'_> {
             self.report.error(&place, message);
             return None;
         };
-        let because = self.because(setting.because.as_deref(), path);
+        let because = Self::because(setting.because.as_deref(), path);
         Some((setting.node.clone(), self.report.origin(&setting.node.place, &because)))
     }
 
@@ -189,16 +189,17 @@ impl Maker<'_> {
         let setting = self.force.values.get(path).filter(|it| it.node.is_true())?;
         Some(
             self.report
-                .origin(&setting.node.place, &self.because(setting.because.as_deref(), path)),
+                .origin(&setting.node.place, &Self::because(setting.because.as_deref(), path)),
         )
     }
 
-    fn because(&self, own: Option<&str>, path: &str) -> String {
-        own.map_or_else(|| format!("`{path}` of {}", self.name()), str::to_owned)
+    /// The author's reason, or where the entry stands.
+    fn because(own: Option<&str>, path: &str) -> String {
+        own.map_or_else(|| format!("listed under `{path}`"), str::to_owned)
     }
 
     fn origin(&self, item: &Item, path: &str) -> Origin {
-        self.report.origin(&item.node.place, &self.because(item.because.as_deref(), path))
+        self.report.origin(&item.node.place, &Self::because(item.because.as_deref(), path))
     }
 
     // ---- sections
@@ -260,7 +261,7 @@ impl Maker<'_> {
                 search_path: node.texts_of("search_path"),
                 credentials: node.texts_of("credentials"),
                 environment: commands::strings(node.get("environment")),
-                origin: self.report.origin(&item.node.place, &self.because(because, path)),
+                origin: self.report.origin(&item.node.place, &Self::because(because, path)),
             });
         }
         toolchains
@@ -385,6 +386,8 @@ impl Maker<'_> {
     }
 
     fn rules(&mut self, programs: &BTreeMap<String, Program>) -> Vec<Rule> {
+        // A program that was not understood has been reported; its rules need not be.
+        let understood = !self.report.has_errors();
         let mut ids = BTreeSet::new();
         let mut kept: Vec<Rule> = Vec::new();
         for RuleInForce { rule, place } in self.force.rules(self.library, self.report) {
@@ -395,7 +398,7 @@ impl Maker<'_> {
                 self.report.error(&place, message);
                 continue;
             }
-            if rule.decision == Decision::Allow {
+            if rule.decision == Decision::Allow && understood {
                 for name in rule.programs.iter().filter(|it| !programs.contains_key(*it)) {
                     let help = did_you_mean(name, programs.keys().map(String::as_str));
                     let message = format!(

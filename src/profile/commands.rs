@@ -13,10 +13,11 @@ use super::source::{Place, Report};
 use super::words;
 use crate::model::{Arg, Level};
 
-/// A rule of a pack, and the first level that has it.
+/// A rule of a pack, and the levels that have it.
 pub(super) struct PackRule {
     pub(super) rule: Rule,
     pub(super) from_level: u64,
+    pub(super) to_level: u64,
 }
 
 /// The programs that one `[[program]]` describes: one per name, with one grammar.
@@ -55,7 +56,9 @@ pub(super) fn pack_rule(node: &Node, report: &mut Report) -> Option<PackRule> {
         report.error_with_help(&node.place, message, Some(help.to_owned()));
     }
     let lowest = u64::from(Level::ReadOnlyResearch.number());
-    Some(PackRule { rule, from_level: from_level.unwrap_or(lowest) })
+    let highest = u64::from(Level::ProductionWrites.number());
+    let to_level = node.get("to_level").and_then(Node::number).unwrap_or(highest);
+    Some(PackRule { rule, from_level: from_level.unwrap_or(lowest), to_level })
 }
 
 /// Reads one rule. Absent if the reader has already reported a part it needs.
@@ -187,6 +190,9 @@ fn argument(node: &Node) -> Option<Argument> {
     if let Some(word) = node.text_of("after") {
         return Some(Argument::AfterAny(word.to_owned()));
     }
+    if node.get("rest").is_some() {
+        return Some(Argument::Rest);
+    }
     Some(Argument::Options(options(node)))
 }
 
@@ -223,6 +229,9 @@ fn value_type(node: &Node) -> Option<ValueType> {
         "host" => ValueType::Host,
         "url" => ValueType::Url,
         "revision" => ValueType::Revision,
+        "path-workspace" => ValueType::PathWorkspace,
+        "name" => ValueType::Name,
+        "sed-script" => ValueType::SedScript,
         "argv" => ValueType::Argv,
         _ => return None,
     })

@@ -506,6 +506,9 @@ fn value_type() -> Shape {
             "host",
             "url",
             "revision",
+            "path-workspace",
+            "name",
+            "sed-script",
             "argv",
         ]),
         Shape::Table(vec![required("enum", "One of these words.", list(Shape::Text(Text::Word)))]),
@@ -561,6 +564,11 @@ fn arguments() -> Shape {
         required("after", "The word after which nothing is checked.", Shape::Text(Text::Word)),
         required("any", "true: whatever follows is for the program that is started.", Shape::Bool),
     ]));
+    elements.push(Shape::Table(vec![required(
+        "rest",
+        "any: once the operands before it are there, nothing more is checked.",
+        Shape::Choice(&["any"]),
+    )]));
     list(Shape::Either(elements))
 }
 
@@ -616,6 +624,7 @@ fn rule(in_pack: bool) -> Vec<Key> {
     ];
     if in_pack {
         keys.push(file("from_level", "The first level that has the rule.", Shape::Whole(1, 6)));
+        keys.push(file("to_level", "The last level that has the rule.", Shape::Whole(1, 6)));
     }
     keys
 }

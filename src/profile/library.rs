@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::commands;
 use super::describe::{LEVEL, PACK};
 use super::read::{Completeness, Node, read};
-use super::source::{Layer, Place, Report, Source, did_you_mean, shown};
+use super::source::{Layer, Report, Source, did_you_mean, shown};
 use crate::model::Level;
 
 /// One file, read.
@@ -47,7 +47,7 @@ impl Library {
 
     fn add(&mut self, source: &Source, layer: usize, report: &mut Report) {
         let file = report.add(source);
-        let start = Place { file, span: 0..source.text.len().min(1) };
+        let start = report.start(file);
         match kind(&source.name) {
             None => report.error_with_help(
                 &start,

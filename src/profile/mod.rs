@@ -18,6 +18,7 @@ mod read;
 mod resolve;
 mod rule;
 mod schema;
+mod show;
 
 mod source;
 mod text;
@@ -32,17 +33,18 @@ pub use rule::{
 };
 
 #[cfg(rung_built)]
-pub use built_in::{built_in, built_in_sources};
+pub use built_in::{built_in, built_in_for, built_in_layer};
 pub use schema::{key_paths, schema};
+pub use show::{Blast, Change, Line, blast, diff, show, show_authored};
 
-pub use source::{Layer, LoadError, Problem, Severity, Source};
+pub use source::{Findings, Layer, Problem, Severity, Source};
 
 use crate::model::{Bytes, Count, Digest, Level, Origin, Span};
 
 /// Loads the profile of one level from all layers, the highest authority first.
 ///
 /// Every mistake in every file is reported, whichever level it is about.
-pub fn load(level: Level, layers: &[Layer]) -> Result<Profile, LoadError> {
+pub fn load(level: Level, layers: &[Layer]) -> Result<Profile, Findings> {
     let mut report = source::Report::new();
     let library = library::Library::open(layers, &mut report);
     let profile = load_from(level, &library, &mut report);
@@ -50,7 +52,7 @@ pub fn load(level: Level, layers: &[Layer]) -> Result<Profile, LoadError> {
 }
 
 /// Loads all levels that the first layer has.
-pub fn load_all(layers: &[Layer]) -> Result<BTreeMap<Level, Profile>, LoadError> {
+pub fn load_all(layers: &[Layer]) -> Result<BTreeMap<Level, Profile>, Findings> {
     let mut report = source::Report::new();
     let library = library::Library::open(layers, &mut report);
     let mut profiles = BTreeMap::new();
@@ -66,7 +68,7 @@ pub fn load_all(layers: &[Layer]) -> Result<BTreeMap<Level, Profile>, LoadError>
 }
 
 /// Everything that can be said about the files: what is wrong, and what is only odd.
-pub fn lint(layers: &[Layer]) -> LoadError {
+pub fn lint(layers: &[Layer]) -> Findings {
     let mut report = source::Report::new();
     let library = library::Library::open(layers, &mut report);
     for level in library.levels.keys() {
@@ -88,14 +90,16 @@ fn finish(
     mut report: source::Report,
     profile: Option<Profile>,
     level: Level,
-) -> Result<Profile, LoadError> {
+) -> Result<Profile, Findings> {
     if profile.is_none() && !report.has_errors() {
         let place = source::Place { file: 0, span: 0..0 };
         report.error(&place, format!("there is no profile for level {level}"));
     }
-    match (profile, report.has_errors()) {
-        (Some(profile), false) => Ok(profile),
-        (_, _) => Err(report.into_findings()),
+    // Nothing is returned that an error was reported about.
+    match (report.into_error(), profile) {
+        (None, Some(profile)) => Ok(profile),
+        (Some(error), _) => Err(error),
+        (None, None) => Err(source::Report::new().into_findings()),
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) enum Completeness {
 /// Reads the file with this number.
 pub(super) fn read(file: usize, keys: &[Key], whole: Completeness, report: &mut Report) -> Node {
     let text = report.source(file).map_or_else(String::new, |it| it.text.clone());
-    let start = Place { file, span: 0..text.len().min(1) };
+    let start = report.start(file);
     if text.len() > SOURCE_BYTES_MAX {
         let most = Bytes(SOURCE_BYTES_MAX as u64);
         report.error(&start, format!("the file is larger than {most}"));
@@ -114,6 +114,10 @@ pub(super) fn read(file: usize, keys: &[Key], whole: Completeness, report: &mut 
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
         report.error(&Place { file, span }, format!("this is no TOML: {}", shown(error.message())));
+    }
+    // Guessing on from what a broken line may have meant would only bury the mistake.
+    if !errors.is_empty() {
+        return Node { place: start, value: Value::Table(BTreeMap::new()) };
     }
     let mut reader = Reader { file, path: Vec::new(), report };
     let table = reader.table(document.get_ref(), keys, start.span.clone(), whole);

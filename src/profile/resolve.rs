@@ -95,6 +95,10 @@ pub(super) fn resolve(level: Level, library: &Library, report: &mut Report) -> O
 fn below(level: Level, extends: &Node, library: &Library, report: &mut Report) -> Option<Force> {
     let name = extends.text()?;
     let Some(lower) = library.level_named(name) else {
+        // A profile whose name could not be read has been reported; this may be the one.
+        if library.names().count() < library.levels.len() {
+            return None;
+        }
         let help = did_you_mean(name, library.names());
         report.error_with_help(&extends.place, format!("there is no profile `{name}`"), help);
         return None;
@@ -135,9 +139,11 @@ impl Force {
         rules
     }
 
-    fn pack_rule(&self, PackRule { mut rule, from_level }: PackRule) -> Option<Rule> {
+    fn pack_rule(&self, pack_rule: PackRule) -> Option<Rule> {
+        let PackRule { mut rule, from_level, to_level } = pack_rule;
         let number = |level: Level| u64::from(level.number());
-        if from_level > number(self.level) || self.rules_removed.contains(&rule.id) {
+        let levels = from_level..=to_level;
+        if !levels.contains(&number(self.level)) || self.rules_removed.contains(&rule.id) {
             return None;
         }
         let removed = |it: &&PowerRemoved| {

@@ -1,7 +1,7 @@
 //! Where profiles come from and what is wrong with them: sources, places in them, problems.
 //!
 //! A problem always names a file, a line and a column, because the person who reads it wrote that
-//! line. Nothing is printed here: a [`LoadError`] is text or JSON for whoever asks.
+//! line. Nothing is printed here: a [`Findings`] is text or JSON for whoever asks.
 
 use std::fmt;
 use std::ops::Range;
@@ -62,16 +62,21 @@ pub struct Problem {
     place: Place,
 }
 
-/// Everything that is wrong with a set of files, in the order of the files.
+/// Everything that was found in a set of files, in their order: errors, and oddities where they
+/// were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadError {
+pub struct Findings {
     problems: Vec<Problem>,
     sources: Vec<Source>,
 }
 
-impl LoadError {
+impl Findings {
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(|it| it.severity == Severity::Error)
     }
 
     /// A list of objects with `severity`, `file`, `line`, `column`, `message` and perhaps `help`.
@@ -104,13 +109,13 @@ impl LoadError {
     }
 }
 
-impl fmt::Display for LoadError {
+impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))
     }
 }
 
-impl std::error::Error for LoadError {}
+impl std::error::Error for Findings {}
 
 /// The files being read, and what was found wrong with them so far.
 #[derive(Debug)]
@@ -138,6 +143,12 @@ impl Report {
 
     pub(super) fn source(&self, file: usize) -> Option<&Source> {
         self.sources.get(file)
+    }
+
+    /// The first character of a file, for what is wrong with it as a whole.
+    pub(super) fn start(&self, file: usize) -> Place {
+        let first = self.source(file).and_then(|it| it.text.chars().next());
+        Place { file, span: 0..first.map_or(0, char::len_utf8) }
     }
 
     pub(super) fn file_name(&self, place: &Place) -> &str {
@@ -207,16 +218,17 @@ impl Report {
         self.problems.iter().any(|it| it.severity == Severity::Error)
     }
 
-    /// Everything found, if it is worth failing for.
-    pub(super) fn into_error(self) -> Option<LoadError> {
+    /// The errors, if there are any.
+    pub(super) fn into_error(mut self) -> Option<Findings> {
+        self.problems.retain(|it| it.severity == Severity::Error);
         self.has_errors().then(|| self.into_findings())
     }
 
     /// Everything found, warnings too, in the order of the files.
-    pub(super) fn into_findings(self) -> LoadError {
+    pub(super) fn into_findings(self) -> Findings {
         let mut problems = self.problems;
         problems.sort_by_key(|it| (it.place.file, it.place.span.start));
-        LoadError { problems, sources: self.sources }
+        Findings { problems, sources: self.sources }
     }
 }
 

@@ -120,9 +120,9 @@ fn no_wildcard(text: &str) -> Result<(), Wrong> {
     }
 }
 
-fn components(text: &str) -> Result<(), Wrong> {
-    let parts = text.split('/');
-    for part in parts {
+/// Checks what stands between the slashes of `rest`, the part of `text` after its root.
+fn components(text: &str, rest: &str) -> Result<(), Wrong> {
+    for part in rest.split('/') {
         match part {
             ".." => return Err(wrong(format!("`{text}` climbs with `..`"))),
             "." => return Err(wrong(format!("`{text}` has a `.` in it: write the plain path"))),
@@ -150,7 +150,7 @@ fn path(text: &str) -> Result<String, Wrong> {
         return Ok(trimmed.to_owned());
     }
     match trimmed.strip_prefix("~/").or_else(|| trimmed.strip_prefix('/')) {
-        Some(rest) => components(rest).map(|()| trimmed.to_owned()),
+        Some(rest) => components(text, rest).map(|()| trimmed.to_owned()),
         None => Err(wrong_because(
             format!("`{text}` is a relative path"),
             "write an absolute path, or one that starts with `~/`",
@@ -186,7 +186,7 @@ fn workspace_path(text: &str) -> Result<String, Wrong> {
     if plain.starts_with('/') || plain.starts_with('~') {
         return Err(wrong(format!("`{text}` is not relative to the workspace")));
     }
-    components(plain).map(|()| plain.to_owned())
+    components(text, plain).map(|()| plain.to_owned())
 }
 
 fn host(text: &str) -> Result<String, Wrong> {
@@ -255,6 +255,9 @@ fn program(text: &str, stem: &str) -> Result<String, Wrong> {
 }
 
 fn option(text: &str) -> Result<String, Wrong> {
+    if matches!(text, "!" | "(" | ")") {
+        return Ok(text.to_owned()); // the expressions of `find` and `test`
+    }
     let body = text.trim_start_matches(['-', '+']);
     if body.len() == text.len() || body.contains(|it: char| it.is_whitespace() || it == '=') {
         return Err(wrong_because(
@@ -355,6 +358,7 @@ mod tests {
         refuses(Text::Program, "mkfs*", "no name of a program");
         refuses(Text::Program, "/bin/ls", "is a path");
         takes(Text::OptionName, "--force", "--force");
+        takes(Text::OptionName, "!", "!");
         refuses(Text::OptionName, "force", "no option");
         refuses(Text::OptionName, "--a=b", "no option");
         takes(Text::RuleId, "git.push.force", "git.push.force");

@@ -136,11 +136,12 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// `waitpid(2)` for any child, also one that another thread or a clone made.
+/// `waitpid(2)` for any child, also one that another thread or a clone made. Without blocking,
+/// children that job control stopped are told of too.
 /// `Ok(None)`: there are children, but none has changed.
 pub(crate) fn wait_any(block: bool) -> Result<Option<(i32, i32)>, Errno> {
     let mut status: i32 = 0;
-    let options = libc::__WALL | if block { 0 } else { libc::WNOHANG };
+    let options = libc::__WALL | if block { 0 } else { libc::WNOHANG | libc::WUNTRACED };
     loop {
         let arguments = [word(-1), (&raw mut status).expose_provenance(), word(options), 0, 0, 0];
         // SAFETY: `status` outlives the call; no usage structure is asked for.
@@ -207,6 +208,11 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
 /// `setsid(2)`.
 pub(crate) fn new_session() -> Result<(), Errno> {
     plain(libc::SYS_setsid, [0; 6]).map(drop)
+}
+
+/// Makes this process the leader of a new process group.
+pub(crate) fn new_group() -> Result<(), Errno> {
+    plain(libc::SYS_setpgid, [0; 6]).map(drop)
 }
 
 /// `unshare(2)`.

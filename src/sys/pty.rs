@@ -18,6 +18,22 @@ pub(crate) fn open_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     owned_result(plain(libc::SYS_ioctl, [number, libc::TIOCGPTPEER as usize, word(flags), 0, 0, 0]))
 }
 
+/// Puts the process group of this process into the foreground of its controlling terminal.
+pub(crate) fn take_foreground(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    let group = plain(libc::SYS_getpgid, [0; 6])?;
+    let group = i32::try_from(group).map_err(|_| Errno::EOVERFLOW)?;
+    let arguments = [
+        word(terminal.as_raw_fd()),
+        libc::TIOCSPGRP as usize,
+        (&raw const group).expose_provenance(),
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: this ioctl reads one `pid_t`, which outlives the call.
+    unsafe { raw(libc::SYS_ioctl, arguments) }.map(drop)
+}
+
 /// Room for one descriptor in a control message, suitably aligned.
 #[repr(C, align(8))]
 struct Control([u8; 24]);

@@ -1,6 +1,12 @@
 //! Tests that run anywhere: no kernel feature, no root, no network.
 #![cfg(test)]
 
+mod chain;
+mod commands;
+mod hosts;
+mod ladder;
+mod plans;
+mod profiles;
 mod syscalls;
 mod terminal;
 mod tidy;

@@ -94,6 +94,7 @@ const MODES: &[(u16, Usual)] = &[
     (1049, Usual::Off),
     (2004, Usual::Off), // bracketed paste
     (2026, Usual::Off), // synchronized update
+    (7727, Usual::Off), // escape key sends an application sequence
 ];
 
 /// Judges a whole sequence, from its ESC to its last byte, and notes what it leaves behind.
@@ -299,8 +300,11 @@ impl<'a> Csi<'a> {
             (None, b' ', b'q') if self.numbers().count() == 1 && self.first() <= 6 => {
                 pass_with(traces, Trace::CursorStyle, self.first() != 0)
             }
-            // Questions about modes and state, and the checksum that reads the page.
-            (_, b'$', b'p' | b'u' | b'w') | (_, b'*', b'y') => Verdict::Remove(Removal::Question),
+            // Questions about modes and state; the checksum that reads the page; and what vim sends
+            // to see, by the cursor's place, whether the terminal swallows what it cannot know.
+            (_, b'$', b'p' | b'u' | b'w') | (_, b'*', b'y') | (None, b'%', b'm') => {
+                Verdict::Remove(Removal::Question)
+            }
             // Conformance level: it can switch 8-bit controls on.
             (_, b'"', _) | (None, b' ', b'q') => Verdict::Remove(Removal::Mode),
             _ => Verdict::Remove(Removal::Unknown),
@@ -349,7 +353,8 @@ fn dcs_kind(body: &[u8]) -> Removal {
     let introducer: Vec<u8> =
         body.iter().copied().skip_while(|it| matches!(it, b'0'..=b'?')).take(5).collect();
     match introducer.as_slice() {
-        [b'$' | b'+', b'q', ..] => Removal::Question,
+        // `zz` is the other half of vim's `CSI 0 % m`.
+        [b'$' | b'+', b'q', ..] | b"zz" => Removal::Question,
         b"tmux;" => Removal::Passthrough,
         [b'q', ..] => Removal::Picture,
         _ => Removal::Unknown,

@@ -207,8 +207,7 @@ fn a_protected_name_is_read_only_and_every_directory_above_it_is_pinned() {
 #[test]
 fn a_protected_name_that_is_missing_or_a_link_is_watched() {
     let mut host = host();
-    let target = format!("{WORKSPACE}/envrc");
-    add_link(&mut host, &format!("{WORKSPACE}/.envrc"), "envrc", &target, PathKind::File);
+    add_link(&mut host, &format!("{WORKSPACE}/.envrc"), "/srv/envrc", "/srv/envrc", PathKind::File);
     let level = Level::LocalWrites;
     let plan = plan_of(&request(level), &profile(level), &host).unwrap();
     let watched: Vec<_> = plan
@@ -220,10 +219,43 @@ fn a_protected_name_that_is_missing_or_a_link_is_watched() {
         watched,
         [
             (".cargo/config.toml".to_owned(), None),
-            (".envrc".to_owned(), Some("envrc".into())),
+            (".envrc".to_owned(), Some("/srv/envrc".into())),
             (".vscode".to_owned(), None),
         ]
     );
+}
+
+#[test]
+fn what_a_protected_link_leads_to_in_the_workspace_is_protected_too() {
+    let (level, mut host) = (Level::LocalWrites, host());
+    let (link, target) = (format!("{WORKSPACE}/.envrc"), format!("{WORKSPACE}/env/local/rc"));
+    add_link(&mut host, &link, "env/local/rc", &target, PathKind::File);
+    let error = refused(&request(level), &profile(level), &host);
+    assert!(error.contains("not there any more"), "nobody looked at the way to it: {error}");
+    let more = wanted_behind_links(&profile(level), WORKSPACE.as_ref(), &host.paths);
+    for path in more {
+        add(&mut host, path.to_str().unwrap(), PathKind::Directory);
+    }
+    let plan = plan_of(&request(level), &profile(level), &host).unwrap();
+    let env: Vec<_> = lines(&plan).into_iter().filter(|it| it.contains("app/env")).collect();
+    assert_eq!(
+        env,
+        [
+            format!("`{WORKSPACE}/env`: cannot be moved away"),
+            format!("`{WORKSPACE}/env/local`: cannot be moved away"),
+            format!("`{target}`: read only, cannot be replaced"),
+        ]
+    );
+    assert!(plan.watched.iter().any(|it| it.path == std::path::Path::new(&link)));
+}
+
+#[test]
+fn a_protected_link_to_another_protected_name_needs_nothing_more() {
+    let (level, mut host) = (Level::LocalWrites, host());
+    let config = format!("{WORKSPACE}/.git/config");
+    add_link(&mut host, &format!("{WORKSPACE}/.vscode"), ".git/config", &config, PathKind::File);
+    let plan = plan_of(&request(level), &profile(level), &host).unwrap();
+    check(&plan, &config, &format!("`{config}`: read only, cannot be replaced"));
 }
 
 /// A linked worktree has a `.git` file that says where the repository is.
@@ -270,10 +302,8 @@ fn nothing_is_mounted_below_a_mask() {
     profile.filesystem.hidden.push(entry(&git));
     let plan = plan_of(&request(profile.level), &profile, &host).unwrap();
     let below: Vec<_> = lines(&plan).into_iter().filter(|it| it.contains("/.git")).collect();
-    assert_eq!(
-        below,
-        [format!("`{git}`: cannot be moved away"), format!("`{git}`: hidden, an empty directory")]
-    );
+    // A mask is a mount point, so it cannot be moved away either.
+    assert_eq!(below, [format!("`{git}`: hidden, an empty directory")]);
 }
 
 #[test]
@@ -336,17 +366,14 @@ fn var_tmp_is_tmp_unless_the_hosts_would_show() {
 }
 
 #[test]
-fn real_root_becomes_nobody_and_says_that_processes_are_not_counted() {
+fn real_root_becomes_nobody_and_says_that_its_processes_are_counted_by_looking() {
     let mut host = HostFacts { uid: 0, gid: 0, ..host() };
-    let mut profile = profile(Level::LocalWrites);
+    let profile = profile(Level::LocalWrites);
     let request = request(profile.level);
-    let error = plan_of(&request, &profile, &host).unwrap_err().to_string();
-    assert!(error.contains("the limit of 64 processes is not kept"), "{error}");
-    profile.on_gap = OnGap::Allow;
     let plan = plan_of(&request, &profile, &host).unwrap();
     let identity = plan.identity;
     assert_eq!((identity.outer_uid, identity.inner_uid, identity.inner_gid), (0, 65534, 65534));
-    assert_eq!(plan.gaps.len(), 1);
+    assert_eq!(plan.limits.processes_by, ProcessesBy::Polling);
     assert_eq!(plan.command.environment["USER"].value, fixture::arg("nobody"));
     host.cgroup = Some("/sys/fs/cgroup/rung".into());
     let plan = plan_of(&request, &profile, &host).unwrap();

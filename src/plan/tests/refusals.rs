@@ -141,6 +141,16 @@ fn a_grant_names_an_absolute_place_that_is_not_rungs_own() {
 }
 
 #[test]
+fn a_profile_may_say_again_what_every_view_has() {
+    let mut profile = profile(Level::LocalWrites);
+    let request = request(profile.level);
+    let before = plan_of(&request, &profile, &host()).unwrap();
+    profile.filesystem.read.push(grant("/sys/devices/system/cpu", false));
+    let after = plan_of(&request, &profile, &host()).unwrap();
+    assert_eq!(lines(&after), lines(&before));
+}
+
+#[test]
 fn a_link_may_not_smuggle_a_reserved_place_into_the_view() {
     let (mut profile, mut host) = (profile(Level::LocalWrites), host());
     add_link(&mut host, "/opt/sdk", "/dev", "/dev", PathKind::Directory);
