@@ -28,6 +28,7 @@ use crate::plan::{self, PlanError, Receipt, RecordedPlan, SandboxPlan};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{self, Permit, Question, Refusal, Verdict};
 use crate::profile::{self, Durable, Ladder, Profile};
+use crate::sys;
 
 /// What surrounds the process, gathered once by `main`: nothing below asks for it again.
 #[derive(Debug, Clone)]
@@ -109,6 +110,16 @@ pub enum EngineError {
 pub const DEFAULT_LEVEL: Level = Level::LocalWrites;
 /// The highest level where no configuration says otherwise.
 pub const DEFAULT_CEILING: Level = Level::TestExecution;
+
+/// The caller's umask; from here on, what rung writes is for its user alone.
+pub fn take_file_mask() -> u32 {
+    sys::process::file_mask(0o077)
+}
+
+/// A descriptor that the caller passed on, as a file of ours.
+pub fn inherited(number: i32) -> io::Result<fs::File> {
+    Ok(sys::descriptor::inherited(number)?.into())
+}
 
 impl Surroundings {
     /// The profile of one level, with the organisation's and the user's changes.

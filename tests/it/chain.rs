@@ -41,8 +41,8 @@ fn decision(run: &str, argv: &[&str]) -> Record {
         profile_digest: Digest::plain(b"profile"),
         plan_digest: Some(Digest::plain(b"plan")),
         argv: argv.iter().map(|it| word(it)).collect(),
-        cwd: word("/work/core"),
-        workspace: word("/work"),
+        cwd: word("/tree/core"),
+        workspace: word("/tree"),
         gaps: vec![],
     }))
 }
@@ -74,7 +74,7 @@ fn denial(run: &str) -> Record {
             layer: Layer::File,
             rule: "filesystem.protected".to_owned(),
             level: Level::TestExecution,
-            object: "/work/.git/hooks/pre-commit".to_owned(),
+            object: "/tree/.git/hooks/pre-commit".to_owned(),
             reason: "hooks run outside the sandbox".to_owned(),
             origin: None,
             allow_with: None,
@@ -166,7 +166,7 @@ fn what_was_recorded_is_read_back_as_it_was() {
     ledger.append(at(1), &[decision("b", &["ls"])]).unwrap();
     let quarantine = Record::Quarantine(Quarantine {
         run: "a".to_owned(),
-        path: word("/work/.envrc"),
+        path: word("/tree/.envrc"),
         moved_to: None,
         reason: "made where nothing may be".to_owned(),
     });
