@@ -55,6 +55,8 @@ enum Proof {
     Contact,
 }
 
+/// Killed by the filter for a call of another architecture: 128 + SIGSYS.
+pub(crate) const KILLED_BY_FILTER: i32 = 128 + libc::SIGSYS;
 pub(crate) const EPERM: i32 = libc::EPERM;
 pub(crate) const ENOENT: i32 = libc::ENOENT;
 pub(crate) const EACCES: i32 = libc::EACCES;
@@ -131,8 +133,10 @@ impl Attempt {
         self
     }
 
-    fn told(&self, place: &Place) -> Vec<String> {
-        self.words.split_ascii_whitespace().map(|word| place.fill_in(word)).collect()
+    fn told(&self, place: &Place, sibling: &Sibling) -> Vec<String> {
+        let pid = sibling.0.id().to_string();
+        let words = self.words.split_ascii_whitespace();
+        words.map(|word| place.fill_in(word).replace("{sibling}", &pid)).collect()
     }
 }
 
@@ -187,13 +191,14 @@ struct Traces {
 fn control(attempt: &Attempt) -> Result<(), String> {
     let place = Place::new();
     (attempt.setup)(&place);
-    let mut words = attempt.told(&place);
+    let sibling = Sibling::new(&place);
+    let mut words = attempt.told(&place, &sibling);
     match attempt.control {
         Control::None(_) => return Ok(()),
         Control::WorksAsRoot => words.insert(0, "as-root".to_owned()),
         Control::Works | Control::Answers(_) => {}
     }
-    let (traces, ()) = watch(&place, place.outside_probe(&words), |_| Ok(()))?;
+    let (traces, ()) = watch(&place, sibling, place.outside_probe(&words), |_| Ok(()))?;
     let worked = match attempt.proof {
         Proof::Exit => traces.code == 0,
         Proof::Outside => traces.outside_changed,
@@ -210,8 +215,9 @@ fn control(attempt: &Attempt) -> Result<(), String> {
 fn inside(attempt: &Attempt, level: u8) -> Result<(), String> {
     let place = Place::new();
     (attempt.setup)(&place);
-    let run = place.rung(level).probe(&attempt.told(&place));
-    let (traces, status) = watch(&place, run, |ended| {
+    let sibling = Sibling::new(&place);
+    let run = place.rung(level).probe(&attempt.told(&place, &sibling));
+    let (traces, status) = watch(&place, sibling, run, |ended| {
         ended.check_records()?;
         let outcome = ended.outcome.as_ref().ok_or("there is no report")?;
         match &outcome.status {
@@ -244,11 +250,11 @@ fn inside(attempt: &Attempt, level: u8) -> Result<(), String> {
 /// Runs it beside a sibling and looks at everything that could show an effect.
 fn watch<T>(
     place: &Place,
+    mut sibling: Sibling,
     run: Run<'_>,
     look: impl Fn(&crate::harness::Ended) -> Result<T, String>,
 ) -> Result<(Traces, T), String> {
     let before = tree(&place.outside);
-    let mut sibling = Sibling::new(place);
     let ended = run.in_group_of(&sibling.0).end();
     let traces = Traces {
         code: ended.code(),

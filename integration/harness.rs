@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -407,7 +407,7 @@ impl Started {
             self.child.kill().unwrap();
             let mut err = String::new();
             if let Some(mut it) = self.child.stderr.take() {
-                drop(std::io::Read::read_to_string(&mut it, &mut err));
+                drop(it.read_to_string(&mut err));
             }
             panic!("the line never came: {err}");
         }
@@ -618,16 +618,18 @@ pub(crate) struct Sibling(pub(crate) Child);
 impl Sibling {
     /// In a process group of its own, which others can join.
     pub(crate) fn new(place: &Place) -> Self {
-        let mut run = place.outside_probe(&["wait"]);
-        let mut child = spawn(run.command.process_group(0).stdout(Stdio::piped()));
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        Self(child)
+        let mut run = place.outside_probe(&["echo"]).stdin(Stdio::piped());
+        let child = spawn(run.command.process_group(0).stdout(Stdio::piped()));
+        let mut sibling = Self(child);
+        assert!(sibling.is_alive());
+        sibling
     }
 
+    /// Asks it: a signal that is on its way arrives before the answer does.
     pub(crate) fn is_alive(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_none()
+        let (Some(to), Some(from)) = (&mut self.0.stdin, &mut self.0.stdout) else { return false };
+        let mut answer = [0; 2];
+        to.write_all(b"?\n").is_ok() && from.read_exact(&mut answer).is_ok()
     }
 }
 

@@ -192,6 +192,8 @@ const NAMES: &[(&str, libc::c_long)] = &[
     ("ftruncate", libc::SYS_ftruncate),
     ("getdents64", libc::SYS_getdents64),
     ("init_module", libc::SYS_init_module),
+    ("inotify_add_watch", libc::SYS_inotify_add_watch),
+    ("inotify_init1", libc::SYS_inotify_init1),
     ("io_uring_enter", libc::SYS_io_uring_enter),
     ("io_uring_register", libc::SYS_io_uring_register),
     ("io_uring_setup", libc::SYS_io_uring_setup),

@@ -8,8 +8,6 @@ use crate::attempt::{
 };
 use crate::harness::Place;
 
-const CWD: &str = "-100";
-
 /// A readable secret in a place that every user may enter, as `/home` and `/srv` often have.
 fn world_readable_secret(place: &Place) {
     let path = place.outside.join("secret");
@@ -48,7 +46,7 @@ attempts! {
     a_protected_directory_cannot_be_exchanged: Attempt::new("F10b", "do renameat2 -100 s:.git/hooks -100 s:src 2", &[EBUSY, EROFS, EACCES, EXDEV]);
     the_workspace_cannot_be_renamed: Attempt::new("F10c", "do renameat2 -100 s:{work} -100 s:{work}.old 0", &[EBUSY, EROFS, EACCES, ENOENT, EXDEV]);
     a_protected_file_cannot_be_linked_to: Attempt::new("F11", "do linkat -100 s:.git/hooks/pre-commit -100 s:y 0", &[EXDEV, EROFS, EACCES, EPERM]);
-    a_protected_file_cannot_be_replaced: Attempt::new("F11b", "write .git/n x", &[0, EROFS, EACCES]).without_control("only the second half is the attempt");
+    a_protected_file_cannot_be_replaced: Attempt::new("F11b", "do renameat2 -100 s:README.md -100 s:.git/config 0", &[EBUSY, EROFS, EACCES, EXDEV]);
     a_hook_cannot_be_written: Attempt::new("F12", "write .git/hooks/pre-commit x", &[EROFS, EACCES]);
     a_hook_cannot_be_added: Attempt::new("F12b", "write .git/hooks/post-checkout x", &[EROFS, EACCES]);
     the_settings_of_the_checkout_cannot_be_written: Attempt::new("F12c", "write .git/config x", &[EROFS, EACCES]);
@@ -71,5 +69,3 @@ attempts! {
     a_system_file_cannot_be_opened_for_writing: Attempt::new("F21b", "do openat -100 s:/etc/passwd 1", &[EROFS, EACCES]).without_control("only root may, outside");
     a_socket_of_the_host_is_not_in_the_view: Attempt::new("F22", "do socket 1 1 0 , connect %1 un:{out}/canary.sock", &[ENOENT]).calls_host();
 }
-
-const _: &str = CWD;
