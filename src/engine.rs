@@ -28,6 +28,7 @@ use crate::plan::{self, PlanError, Receipt, RecordedPlan, SandboxPlan};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{self, Permit, Question, Refusal, Verdict};
 use crate::profile::{self, Durable, Ladder, Profile};
+use crate::sys;
 
 /// What surrounds the process, gathered once by `main`: nothing below asks for it again.
 #[derive(Debug, Clone)]
@@ -110,16 +111,39 @@ pub const DEFAULT_LEVEL: Level = Level::LocalWrites;
 /// The highest level where no configuration says otherwise.
 pub const DEFAULT_CEILING: Level = Level::TestExecution;
 
+/// The caller's umask; from here on, what rung writes is for its user alone.
+pub fn take_file_mask() -> u32 {
+    sys::process::file_mask(0o077)
+}
+
+/// A descriptor that the caller passed on, as a file of ours.
+pub fn inherited(number: i32) -> io::Result<fs::File> {
+    Ok(sys::descriptor::inherited(number)?.into())
+}
+
 impl Surroundings {
-    /// The profile of one level, with the organisation's and the user's changes.
+    /// The whole profile of one level, with the organisation's and the user's changes.
     pub fn profile(&self, level: Level) -> Result<Profile, EngineError> {
-        let layers = self.layers()?;
+        self.profile_for(level, &self.layers()?, None)
+    }
+
+    /// As [`Self::profile`], but where nobody has changed anything, only what concerns the named
+    /// programs.
+    fn profile_for(
+        &self,
+        level: Level,
+        layers: &[profile::Layer],
+        programs: Option<&[&str]>,
+    ) -> Result<Profile, EngineError> {
         if layers.is_empty() {
-            return profile::built_in(level)
-                .map_err(|error| EngineError::Profile(error.to_string()));
+            let decoded = match programs {
+                Some(programs) => profile::built_in_for(level, programs),
+                None => profile::built_in(level),
+            };
+            return decoded.map_err(|error| EngineError::Profile(error.to_string()));
         }
         let mut all = vec![profile::built_in_layer()];
-        all.extend(layers);
+        all.extend_from_slice(layers);
         profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
     }
 
@@ -162,19 +186,26 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
 /// Decides and compiles; touches nothing.
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
     let level = ask.level.unwrap_or(DEFAULT_LEVEL);
-    let mut profile = around.profile(level)?;
+    let layers = around.layers()?;
+    let mut host = host::facts(&around.directories.state.join("host.json"))?;
+    host.state_directories = state_directories(&around.directories);
+    let (cwd, workspace) = places(&ask, around)?;
+    let names = names(&ask.argv);
+    let mut profile = around.profile_for(level, &layers, Some(&names))?;
+    find_paths(&mut host, &profile, &workspace, around)?;
+    let program = program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?;
+    // A rule may be about the name of the object behind a link.
+    if let Some(name) = canonical_name(&program)
+        && !names.contains(&name)
+    {
+        let names: Vec<&str> = names.iter().copied().chain([name]).collect();
+        profile = around.profile_for(level, &layers, Some(&names))?;
+    }
     if let Some(wall) = ask.wall_max {
         profile.limits.wall.max = profile.limits.wall.max.min(wall);
     }
-    let mut host = host::facts(&around.directories.state.join("host.json"))?;
-    let (cwd, workspace) = places(&ask, around)?;
-    host.state_directories = state_directories(&around.directories);
-    let wanted = plan::wanted_paths(&profile, &workspace, &around.home, &host.state_directories);
-    host.paths = host::look(&wanted)?;
-    let behind = plan::wanted_behind_links(&profile, &workspace, &host.paths);
-    host.paths.extend(host::look(&behind)?);
     let request = Request {
-        program: program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?,
+        program,
         argv: ask.argv,
         level,
         cwd,
@@ -185,24 +216,68 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
         streams: ask.streams,
     };
     let ladder = Ladder { ceiling: DEFAULT_CEILING, profiles: [(level, profile)].into() };
+    if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
+        let profile = only(ladder, level)?;
+        let filter = syscalls::compiled(profile.syscalls.table, host.arch);
+        let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
+        return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
+    }
+    explain_refusal(request, &layers, around)
+}
+
+/// Decides once more with every level at hand, so that the refusal can say which one would do.
+fn explain_refusal(
+    request: Request,
+    layers: &[profile::Layer],
+    around: &Surroundings,
+) -> Result<Considered, EngineError> {
+    let levels = Level::ALL.into_iter().filter(|it| *it <= DEFAULT_CEILING.max(request.level));
+    let profiles = levels
+        .map(|level| Ok((level, around.profile_for(level, layers, None)?)))
+        .collect::<Result<BTreeMap<_, _>, EngineError>>()?;
+    let ladder = Ladder { ceiling: DEFAULT_CEILING, profiles };
     let verdict = policy::decide(&request, &ladder);
-    let Some(profile) = ladder.profiles.into_values().next() else {
-        return Err(EngineError::Profile(format!("level {level} has no profile")));
-    };
-    let permit = match verdict {
-        Verdict::Allow(permit) => permit,
-        Verdict::Deny(refusal) => {
-            let (request, profile) = (Box::new(request), Box::new(profile));
-            return Ok(Considered::Refused { request, profile, refusal });
+    let profile = Box::new(only(ladder, request.level)?);
+    let request = Box::new(request);
+    match verdict {
+        Verdict::Deny(refusal) => Ok(Considered::Refused { request, profile, refusal }),
+        Verdict::Ask(question) => Ok(Considered::Asked { request, profile, question }),
+        // What the part of the profile refused, the whole of it may not allow.
+        Verdict::Allow(_) => {
+            Err(EngineError::Profile(format!("level {} contradicts itself", request.level)))
         }
-        Verdict::Ask(question) => {
-            let (request, profile) = (Box::new(request), Box::new(profile));
-            return Ok(Considered::Asked { request, profile, question });
-        }
-    };
-    let filter = syscalls::compiled(profile.syscalls.table, host.arch);
-    let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
-    Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })))
+    }
+}
+
+fn only(mut ladder: Ladder, level: Level) -> Result<Profile, EngineError> {
+    let missing = || EngineError::Profile(format!("level {level} has no profile"));
+    ladder.profiles.remove(&level).ok_or_else(missing)
+}
+
+/// The last component of every word: each may name a program that a rule is about.
+fn names(argv: &[Arg]) -> Vec<&str> {
+    argv.iter().filter_map(|word| Path::new(word.as_os_str()).file_name()?.to_str()).collect()
+}
+
+fn canonical_name(program: &ProgramFact) -> Option<&str> {
+    match program {
+        ProgramFact::Found { canonical, .. } => canonical.file_name()?.to_str(),
+        ProgramFact::Missing { .. } => None,
+    }
+}
+
+/// Looks up every path that the profile names.
+fn find_paths(
+    host: &mut HostFacts,
+    profile: &Profile,
+    workspace: &Path,
+    around: &Surroundings,
+) -> Result<(), EngineError> {
+    let wanted = plan::wanted_paths(profile, workspace, &around.home, &host.state_directories);
+    host.paths.extend(host::look(&wanted)?);
+    let behind = plan::wanted_behind_links(profile, workspace, &host.paths);
+    host.paths.extend(host::look(&behind)?);
+    Ok(())
 }
 
 /// Where the command starts, and the tree it belongs to: the closest directory above that is a git

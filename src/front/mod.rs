@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use crate::engine::{Directories, Surroundings};
+use crate::engine::{self, Directories, Surroundings};
 
 /// A command line that means nothing.
 pub(crate) const USAGE: u8 = 2;
@@ -39,7 +39,7 @@ fn surroundings(environment: BTreeMap<OsString, OsString>, now: SystemTime) -> S
         Some(home) => PathBuf::from(home),
         None => user.map_or_else(|| PathBuf::from("/"), |it| it.dir),
     };
-    let mask = crate::sys::process::file_mask(0o077);
+    let mask = engine::take_file_mask();
     Surroundings {
         directories: directories(&environment, &home),
         cwd: std::env::current_dir().ok(),

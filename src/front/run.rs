@@ -59,7 +59,7 @@ fn open_report(report: &Report) -> io::Result<File> {
     match report {
         Report::File(path) => File::create(path),
         Report::Descriptor(number) => {
-            crate::sys::descriptor::inherited(*number).map(File::from).map_err(io::Error::from)
+            engine::inherited(*number).map(File::from).map_err(io::Error::from)
         }
     }
 }

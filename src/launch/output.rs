@@ -322,5 +322,4 @@ fn length(bytes: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "output_tests.rs"]
 mod tests;

@@ -323,5 +323,4 @@ impl Drop for Terminal {
 }
 
 #[cfg(test)]
-#[path = "terminal_tests.rs"]
 mod tests;

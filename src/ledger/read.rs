@@ -135,12 +135,9 @@ fn segment_tail(
     loop {
         let start = length.saturating_sub(want);
         let mut last = VecDeque::new();
-        let mut first = start > 0; // which is then the rest of a line
         if let Some(mut segment) = Segment::open(directory, number, start)? {
             while let Some(found) = segment.next()? {
-                if std::mem::take(&mut first) {
-                    continue;
-                }
+                // The first one may be the rest of a line, which is no record.
                 let place = if start == 0 { found.number } else { 0 };
                 last.extend(line::read(&name, place, &found.bytes));
                 if last.len() > count {

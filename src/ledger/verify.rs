@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::directory::{Directory, segment_name};
 use super::line::{self, BadLine, Body, Entry};
 use super::read::{Line, Segment};
-use super::{Control, LedgerError, checkpoint};
+use super::{Control, LedgerError, RECORD_BYTES_MAX, checkpoint};
 use crate::model::Digest;
 
 /// A record as it was known outside the ledger: from a [`Receipt`](super::Receipt), or a
@@ -65,7 +65,9 @@ pub enum Fault {
     NotARecord,
     #[error("the record was changed: its bytes do not give the fingerprint it carries")]
     Changed,
-    #[error("the line ends in the middle of a record, after {bytes} bytes")]
+    #[error(
+        "the file ends in the middle of a record, after {bytes} bytes of it: a write was cut short, and the next run recovers from that"
+    )]
     Torn { bytes: usize },
     #[error("records {from} to {to} are missing before this one")]
     Missing { from: u64, to: u64 },
@@ -170,7 +172,7 @@ impl<'a> Check<'a> {
     }
 
     fn line(&mut self, number: u32, segment: &str, found: &Line) -> Result<(), Fault> {
-        if !found.whole {
+        if !found.whole && found.bytes.len() < RECORD_BYTES_MAX {
             return Err(Fault::Torn { bytes: found.bytes.len() });
         }
         let entry = line::read(segment, found.number, &found.bytes).map_err(|bad| match bad {
@@ -300,6 +302,12 @@ impl fmt::Display for Problem {
     }
 }
 
+/// `1 record`, `2 records`
+fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// What was found and what that proves, one sentence a line.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -308,24 +316,25 @@ impl fmt::Display for Report {
             None => writeln!(f, "the ledger is whole")?,
         }
         let scope = if self.is_sound() { "" } else { " before that" };
-        writeln!(f, "{} records in {} segments{scope}", self.records, self.segments)?;
+        let records = counted(self.records, "record");
+        writeln!(f, "{records}{scope}, in {}", counted(self.segments.into(), "segment"))?;
         if let (Some(head), Some(first), Some(last)) = (self.head, self.time_first, self.time_last)
         {
             writeln!(f, "from {first:.3} to {last:.3}; record {} is {}", head.seq, head.fp)?;
         }
         if self.recoveries > 0 {
-            writeln!(f, "{} writes were cut short and recovered from", self.recoveries)?;
+            writeln!(f, "recovered from {} cut short", counted(self.recoveries, "write"))?;
         }
         if self.clock_steps_back > 0 {
-            writeln!(f, "the clock went back {} times", self.clock_steps_back)?;
+            writeln!(f, "the clock went back {}", counted(self.clock_steps_back, "time"))?;
         }
-        writeln!(f, "proven: no record in it was changed, dropped or moved by accident")?;
+        writeln!(f, "proven: none of these was changed, dropped or moved by accident")?;
         match (self.signed_through, &self.key) {
             (Some(seq), Some(key)) => writeln!(
                 f,
                 "proven: records 1 to {seq} are as they were when the holder of key {key} signed \
-                 them, in {} checkpoints; whoever can read that key could have signed others",
-                self.checkpoints
+                 them, in {}; whoever can read that key could have signed others",
+                counted(self.checkpoints, "checkpoint")
             )?,
             _ => writeln!(f, "not proven: nothing is signed yet")?,
         }
@@ -335,7 +344,10 @@ impl fmt::Display for Report {
                 "not proven: that it was not rewritten or cut off by somebody who can write it; \
                  keep a record's number and fingerprint elsewhere and give it to verify"
             ),
-            count => write!(f, "proven: it agrees with {count} records kept elsewhere"),
+            count => {
+                let records = counted(u64::try_from(count).unwrap_or(0), "record");
+                write!(f, "proven: it agrees with {records} kept elsewhere")
+            }
         }
     }
 }

@@ -138,7 +138,17 @@ pub(super) fn find<'a>(request: &'a Request, profile: &'a Profile) -> Finding<'a
     }
     let (path, canonical, location, setid, executable) = match &request.program {
         ProgramFact::Missing { searched } => {
-            return Finding::BadProgram(ProgramProblem::Missing { searched });
+            // What no rule is about is refused for that, whether or not it exists: at a level
+            // without a toolchain its programs are not in the search path.
+            return match names.iter().find(|it| allow_rules(profile, it).next().is_some()) {
+                Some(_) => Finding::BadProgram(ProgramProblem::Missing { searched }),
+                None => match names.first() {
+                    Some(name) => {
+                        Finding::Uncovered(Nearest::NoRule { program: (*name).to_owned() })
+                    }
+                    None => Finding::BadProgram(ProgramProblem::Nameless),
+                },
+            };
         }
         ProgramFact::Found { path, canonical, location, setid, executable, .. } => {
             (path.as_path(), canonical.as_path(), *location, *setid, *executable)
@@ -552,9 +562,12 @@ mod tests {
         let missing = ProgramFact::Missing { searched: vec![PathBuf::from("/usr/bin")] };
         let refusal = denied(&request("mkfs.xfs /dev/sda", missing.clone()), &ladder(ls_and_git()));
         assert_eq!((refusal.denial.rule.as_str(), refusal.not_found), ("loose", false));
-        let refusal = denied(&request("nope", missing), &ladder(ls_and_git()));
+        let refusal = denied(&request("ls", missing.clone()), &ladder(ls_and_git()));
         assert!(refusal.not_found);
-        assert_eq!(refusal.denial.reason, "there is no program `nope` in /usr/bin");
+        assert_eq!(refusal.denial.reason, "there is no program `ls` in /usr/bin");
+        let refusal = denied(&request("nope", missing), &ladder(ls_and_git()));
+        assert!(!refusal.not_found);
+        assert_eq!(refusal.denial.reason, "no rule at level 1 allows `nope`");
     }
 
     #[test]

@@ -25,9 +25,10 @@ pub(super) fn could_mean(
         return true;
     }
     let style = program.map_or(Style::Gnu, |it| it.style);
-    let option = |word: &Arg| when.any_option.iter().any(|it| could_be(it, word.as_bytes(), style));
-    let argument = |word: &Arg| when.any_argument.iter().any(|it| could_name(it, word, place));
-    words.iter().any(|word| option(word) || argument(word))
+    words.iter().map(Arg::as_bytes).any(|word| {
+        when.any_option.iter().any(|it| could_be(it, word, style))
+            || (!when.any_argument.is_empty() && could_name(&when.any_argument, word, place))
+    })
 }
 
 /// Whether a name in a rule's list is this program's; a final `*` stands for any ending.
@@ -106,22 +107,25 @@ fn is_cluster(word: &[u8]) -> bool {
     matches!(word, [b'-', second, ..] if *second != b'-')
 }
 
-/// Whether the word, or the value attached to it, is the argument or begins with it: as it is
-/// written, or as the path it leads to in the workspace.
-fn could_name(entry: &str, word: &Arg, place: &Place<'_>) -> bool {
-    let bytes = word.as_bytes();
-    let value = match bytes.iter().position(|it| *it == b'=') {
-        Some(position) if bytes.starts_with(b"-") => bytes.get(position + 1..),
+/// Whether the word, or the value attached to it, is one of the arguments or begins with it: as it
+/// is written, or as the path it leads to in the workspace.
+fn could_name(entries: &[String], word: &[u8], place: &Place<'_>) -> bool {
+    let value = match word.iter().position(|it| *it == b'=') {
+        Some(position) if word.starts_with(b"-") => word.get(position + 1..),
         Some(_) | None => None,
     };
-    let same = |text: &[u8]| match entry.strip_suffix('*') {
+    [Some(word), value].into_iter().flatten().any(|text| {
+        let path = place.resolved(text);
+        let path = if text.is_empty() { text } else { path.as_os_str().as_bytes() };
+        entries.iter().any(|it| is_entry(it, text) || is_entry(it, path))
+    })
+}
+
+fn is_entry(entry: &str, text: &[u8]) -> bool {
+    match entry.strip_suffix('*') {
         Some(start) => text.starts_with(start.as_bytes()),
         None => text == entry.as_bytes(),
-    };
-    [Some(bytes), value]
-        .into_iter()
-        .flatten()
-        .any(|it| same(it) || (!it.is_empty() && same(place.resolved(it).as_os_str().as_bytes())))
+    }
 }
 
 #[cfg(test)]
@@ -193,8 +197,8 @@ mod tests {
     fn check_argument(entry: &str, word: &str, could: bool) {
         let profile = fixture::profile();
         let place = fixture::place(&profile);
-        let word = Arg::try_from(word).unwrap();
-        assert_eq!(could_name(entry, &word, &place), could, "{entry} and {word}");
+        let entries = [entry.to_owned()];
+        assert_eq!(could_name(&entries, word.as_bytes(), &place), could, "{entry} and {word}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The ledger's chain under every kind of harm: cut at any byte, any byte flipped, lines dropped
 //! and moved, many writers, a full disk.
 
+mod scene;
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,145 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use jiff::Timestamp;
 use proptest::prelude::*;
 use rung::ledger::{
-    Anchor, Answer, Body, Control, Decision, DenialSeen, ExecEnd, ExecStart, Fault, Follow, Format,
-    Ledger, LedgerError, Quarantine, RECORD_BYTES_MAX, Record, Report, export, show, tail, verify,
+    Anchor, Answer, Body, Control, ExecStart, Fault, Follow, Format, Ledger, LedgerError,
+    Quarantine, RECORD_BYTES_MAX, Record, export, show, tail, verify,
 };
-use rung::model::{Arg, Denial, Digest, Ids, Layer, Level, Origin, Status, Usage};
-use tempfile::TempDir;
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_700_000_000 + second).unwrap()
-}
-
-fn word(text: &str) -> Arg {
-    Arg::try_from(text).unwrap()
-}
-
-fn decision(run: &str, argv: &[&str]) -> Record {
-    Record::Decision(Box::new(Decision {
-        ids: Ids { run: run.to_owned(), agent: Some("agent-7".to_owned()), ..Ids::default() },
-        decision: Answer::Allow,
-        rule: "rust.test".to_owned(),
-        reason: "unit tests of this repository".to_owned(),
-        origin: Some(Origin {
-            file: "level-3.toml".to_owned(),
-            line: 41,
-            because: "unit tests".to_owned(),
-        }),
-        level: Level::TestExecution,
-        profile: "test-execution".to_owned(),
-        profile_digest: Digest::plain(b"profile"),
-        plan_digest: Some(Digest::plain(b"plan")),
-        argv: argv.iter().map(|it| word(it)).collect(),
-        cwd: word("/work/core"),
-        workspace: word("/work"),
-        gaps: vec![],
-    }))
-}
-
-fn start(run: &str) -> Record {
-    Record::ExecStart(ExecStart {
-        run: run.to_owned(),
-        program: word("/usr/bin/cargo"),
-        plan_digest: Digest::plain(b"plan"),
-        pid: Some(4242),
-        environment: [("LANG".to_owned(), word("C.UTF-8"))].into(),
-    })
-}
-
-fn end(run: &str) -> Record {
-    Record::ExecEnd(ExecEnd {
-        run: run.to_owned(),
-        status: Status::Exited { code: 3 },
-        exit_code: 3,
-        usage: Usage { wall_ms: 12, user_ms: 3, system_ms: 1, peak_rss_kib: 900 },
-        denials: 1,
-    })
-}
-
-fn denial(run: &str) -> Record {
-    Record::Denial(Box::new(DenialSeen {
-        run: run.to_owned(),
-        denial: Denial {
-            layer: Layer::File,
-            rule: "filesystem.protected".to_owned(),
-            level: Level::TestExecution,
-            object: "/work/.git/hooks/pre-commit".to_owned(),
-            reason: "hooks run outside the sandbox".to_owned(),
-            origin: None,
-            allow_with: None,
-            next: "leave the hook alone".to_owned(),
-            count: 1,
-        },
-    }))
-}
-
-/// A ledger in a directory of its own.
-struct Scene {
-    root: TempDir,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self { root: TempDir::new().unwrap() }
-    }
-
-    /// With `count` records in it, and a checkpoint after the third.
-    fn with(count: usize) -> Self {
-        let scene = Self::new();
-        let mut ledger = scene.ledger();
-        for index in 0..count {
-            let second = i64::try_from(index).unwrap();
-            ledger.append(at(second), &[decision(&format!("run-{index}"), &["cargo"])]).unwrap();
-            if index == 2 {
-                ledger.checkpoint(at(second)).unwrap();
-            }
-        }
-        scene
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.root.path().join("ledger")
-    }
-
-    fn ledger(&self) -> Ledger {
-        Ledger::open(&self.directory(), at(0)).unwrap()
-    }
-
-    fn segment(&self) -> PathBuf {
-        self.directory().join("000001.jsonl")
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        fs::read(self.segment()).unwrap()
-    }
-
-    fn write(&self, bytes: &[u8]) {
-        fs::write(self.segment(), bytes).unwrap();
-    }
-
-    fn lines(&self) -> Vec<String> {
-        String::from_utf8(self.bytes()).unwrap().lines().map(str::to_owned).collect()
-    }
-
-    fn write_lines(&self, lines: &[String]) {
-        self.write((lines.join("\n") + "\n").as_bytes());
-    }
-
-    fn verify(&self) -> Report {
-        verify(&self.directory(), &[]).unwrap()
-    }
-
-    #[track_caller]
-    fn breaks(&self, line: u64, seq: u64, what: &Fault) {
-        let problem = self.verify().problem.expect("verify saw nothing");
-        let found = (problem.segment.as_str(), problem.line, problem.seq, &problem.what);
-        assert_eq!(found, ("000001.jsonl", line, Some(seq), what));
-    }
-}
+use rung::model::{Arg, Digest};
+use scene::{Scene, at, decision, denial, end, start, word};
 
 fn newlines(bytes: &[u8]) -> usize {
     bytes.split(|byte| *byte == b'\n').count() - 1
@@ -166,7 +36,7 @@ fn what_was_recorded_is_read_back_as_it_was() {
     ledger.append(at(1), &[decision("b", &["ls"])]).unwrap();
     let quarantine = Record::Quarantine(Quarantine {
         run: "a".to_owned(),
-        path: word("/work/.envrc"),
+        path: word("/tree/.envrc"),
         moved_to: None,
         reason: "made where nothing may be".to_owned(),
     });
@@ -369,6 +239,25 @@ fn a_ledger_written_anew_is_not_the_one_that_was_signed() {
     assert_eq!((report.records, report.checkpoints), (3, 0));
     fs::remove_file(scene.directory().join("key.pub")).unwrap();
     scene.breaks(4, 4, &Fault::NoKey);
+}
+
+/// Whoever cannot sign can still make a whole new chain and put the old signature into it.
+#[test]
+fn an_old_signature_does_not_fit_a_new_chain() {
+    let scene = Scene::with(5);
+    let old = scene.bytes();
+    let mut prev = Digest::ZERO;
+    let mut lines = scene.lines();
+    for line in &mut lines {
+        let (open, _) = line.rsplit_once(",\"prev\":\"").unwrap();
+        let open = format!("{},\"prev\":\"{prev}\"", open.replace("cargo", "cargx"));
+        prev = Digest::of("rung.audit.v1", &[open.as_bytes(), b"}"]);
+        *line = format!("{open},\"fp\":\"{prev}\"}}");
+    }
+    scene.write_lines(&lines);
+    scene.breaks(4, 4, &Fault::OtherHead);
+    scene.write(&old);
+    assert!(scene.verify().is_sound());
 }
 
 #[test]
@@ -578,15 +467,6 @@ fn a_ledger_removed_while_open_is_noticed() {
     assert!(matches!(error, LedgerError::Removed { .. }), "a copy is another file: {error}");
 }
 
-impl Scene {
-    /// A segment that is not this ledger's own file.
-    fn bytes_elsewhere(&self) -> PathBuf {
-        let path = self.root.path().join("copy");
-        fs::write(&path, Scene::with(1).bytes()).unwrap();
-        path
-    }
-}
-
 #[test]
 fn a_clock_that_goes_back_is_counted_and_harms_nothing() {
     let scene = Scene::new();
@@ -691,7 +571,7 @@ fn the_report_says_what_is_proven_and_what_is_not() {
     let scene = Scene::with(3);
     let report = scene.verify();
     let text = report.to_string();
-    assert!(text.starts_with("the ledger is whole\n4 records in 1 segments\n"), "{text}");
+    assert!(text.starts_with("the ledger is whole\n4 records, in 1 segment\n"), "{text}");
     assert!(text.contains("proven: records 1 to 3 are as they were when the holder of key"));
     assert!(text.contains("not proven: that it was not rewritten"), "{text}");
     let mut lines = scene.lines();

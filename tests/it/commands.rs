@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use rung::model::{Arg, Ids, Level, Origin, ProgramFact, ProgramLocation, Request, Streams};
 use rung::policy::{Verdict, check_examples, decide, words};
-use rung::profile::{Argument, Decision, Ladder, Power, Profile, Rule, ValueType, When, built_in};
+use rung::profile::{
+    Argument, Decision, Ladder, Power, Profile, Rule, ValueType, When, built_in, built_in_for,
+};
 
 /// Loaded once: decoding six levels for every random case is what would take the time.
 static LADDER: LazyLock<Ladder> = LazyLock::new(|| Ladder {
@@ -101,6 +103,31 @@ fn every_command_line_of_the_table_is_decided_as_it_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_a_level_allows_the_next_one_allows_too() {
+    for row in rows().into_iter().filter(|it| it.verdict == "allow") {
+        for level in Level::ALL.into_iter().filter(|it| *it >= row.level && it.number() <= 4) {
+            let verdict = decide(&request(level, row.argv.clone()), &LADDER);
+            assert_eq!(named(&verdict), ("allow", row.rule), "{} at level {level}", row.line);
+        }
+    }
+}
+
+#[test]
+fn knowing_only_the_programs_that_a_command_line_names_changes_no_decision() {
+    for row in rows() {
+        let words = row.argv.iter().filter_map(Arg::as_str);
+        let names: Vec<&str> = words.map(|it| it.rsplit('/').next().unwrap()).collect();
+        let profile = built_in_for(row.level, &names).unwrap();
+        let ladder = Ladder {
+            ceiling: Level::ProductionWrites,
+            profiles: BTreeMap::from([(row.level, profile)]),
+        };
+        let verdict = decide(&request(row.level, row.argv.clone()), &ladder);
+        assert_eq!(named(&verdict), (row.verdict, row.rule), "{}", row.line);
+    }
 }
 
 #[test]

@@ -80,12 +80,14 @@ const fn short(
 /// `sudo mysql -pX` and `env A=1 mysql -pX` are seen through.
 pub(super) fn find(words: &[&[u8]]) -> Vec<Vec<Span>> {
     let mut found: Vec<Vec<Span>> = vec![Vec::new(); words.len()];
+    let mut seen = vec![Seen::default(); SHORTS.len()];
     for (at, word) in words.iter().enumerate() {
         if !word.starts_with(b"-") || word.len() < 2 {
+            notice(word, &mut seen);
             continue;
         }
         let next = words.get(at + 1).copied();
-        let spans = match short_option(part_of(words, at), word, next) {
+        let spans = match short_option(&seen, word, next) {
             Some(spans) => spans,
             None => long_option(word, next),
         };
@@ -97,6 +99,21 @@ pub(super) fn find(words: &[&[u8]]) -> Vec<Vec<Span>> {
         }
     }
     found
+}
+
+/// What of one rule's condition stood among the words so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    program: bool,
+    subcommand: bool,
+}
+
+fn notice(word: &[u8], seen: &mut [Seen]) {
+    let name = base_name(word);
+    for (rule, seen) in SHORTS.iter().zip(seen) {
+        seen.program |= rule.programs.contains(&name);
+        seen.subcommand |= rule.subcommand == word;
+    }
 }
 
 /// Which words are text for an interpreter: what follows `-c`, `-lc`, `-e`.
@@ -117,22 +134,17 @@ enum Word {
     Next,
 }
 
-fn part_of<'a, 'b>(words: &'a [&'b [u8]], end: usize) -> &'a [&'b [u8]] {
-    words.get(..end).unwrap_or_default()
-}
-
 fn base_name(word: &[u8]) -> &[u8] {
     word.rsplit(|byte| *byte == b'/').next().unwrap_or(word)
 }
 
 /// Nothing where no rule is about this option.
-fn short_option(before: &[&[u8]], word: &[u8], next: Option<&[u8]>) -> Option<Vec<(Word, Span)>> {
-    let rule = SHORTS.iter().find(|rule| {
-        let program = before.iter().any(|word| rule.programs.contains(&base_name(word)));
-        let subcommand = rule.subcommand.is_empty() || before.contains(&rule.subcommand);
+fn short_option(seen: &[Seen], word: &[u8], next: Option<&[u8]>) -> Option<Vec<(Word, Span)>> {
+    let (rule, _) = SHORTS.iter().zip(seen).find(|(rule, seen)| {
         let long = rule.option.len() > 2;
         let spelled = if long { word == rule.option } else { word.starts_with(rule.option) };
-        program && subcommand && spelled
+        let subcommand = rule.subcommand.is_empty() || seen.subcommand;
+        seen.program && subcommand && spelled
     })?;
     let attached = word.len() > rule.option.len();
     let (place, start, value) = match (attached, rule.carries, next) {

@@ -144,8 +144,14 @@ pub(super) fn is_harmless(value: &[u8]) -> bool {
     number || PLAIN.contains(&value) || is_reference(value) || super::is_mark(value)
 }
 
+/// A path is never longer.
+const REFERENCE_BYTES_MAX: usize = 4096;
+
 /// `$NAME`, `${NAME}`, `%NAME%`, `env:NAME`, `file:PATH`, `@PATH`: where it is, not what it is.
 fn is_reference(value: &[u8]) -> bool {
+    if value.len() > REFERENCE_BYTES_MAX {
+        return false;
+    }
     let name = |text: &[u8]| {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
         !text.is_empty() && text.iter().all(plain)

@@ -42,7 +42,12 @@ const SCHEMES: &[&[u8]] = &[
 const QUERY_NAMES: &[&[u8]] = &[b"key", b"sig", b"signature", b"code", b"auth", b"x-amz-signature"];
 
 pub(super) fn find(bytes: &[u8], reading: Reading, spans: &mut Vec<Span>) {
+    let mine = spans.len();
     for (at, byte) in bytes.iter().enumerate() {
+        // Inside what is gone already: also what keeps this one pass over the text.
+        if spans.get(mine..).and_then(<[Span]>::last).is_some_and(|last| at < last.bytes.end) {
+            continue;
+        }
         match byte {
             b'=' => assignment(bytes, at, reading, spans),
             b':' if part(bytes, at..at + 3) == b"://" => user_part(bytes, at + 3, spans),

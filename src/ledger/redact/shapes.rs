@@ -96,29 +96,42 @@ const SHAPES: &[Shape] = &[
 pub(super) fn find(bytes: &[u8], spans: &mut Vec<Span>) {
     private_keys(bytes, spans);
     let mut before = None;
+    let mut done = 0;
     for (start, byte) in bytes.iter().enumerate() {
         let boundary = before.is_none_or(|byte| !Body::Dashed.has(byte));
-        if boundary && byte.is_ascii_alphabetic() {
+        if boundary && start >= done && byte.is_ascii_alphabetic() {
             let rest = part(bytes, start..bytes.len());
-            let length = token(rest).or_else(|| json_web_token(rest));
-            spans.extend(length.map(|length| Span::new(start, start + length, "token")));
+            if let Some(length) = token(rest).or_else(|| json_web_token(rest)) {
+                done = start + length;
+                spans.push(Span::new(start, done, "token"));
+            }
         }
         before = Some(*byte);
     }
     webhooks(bytes, spans);
 }
 
+/// As much of a token tells whether it is one.
+const LOOK_BYTES: usize = 256;
+
 /// The length of the token that `rest` begins with.
 fn token(rest: &[u8]) -> Option<usize> {
     SHAPES.iter().find_map(|shape| {
         let body = rest.strip_prefix(shape.prefix)?;
-        let length = body.iter().take_while(|byte| shape.body.has(**byte)).count();
-        let found = part(body, 0..length);
+        let look = part(body, 0..run(part(body, 0..body.len().min(LOOK_BYTES)), shape.body));
         // Words with dashes are prose or names; a token has digits.
-        let random = shape.body == Body::Upper || found.iter().any(u8::is_ascii_digit);
-        let fits = (shape.least..=shape.most).contains(&length);
-        (fits && random).then_some(shape.prefix.len() + length)
+        let random = shape.body == Body::Upper || look.iter().any(u8::is_ascii_digit);
+        if look.len() < shape.least || !random {
+            return None;
+        }
+        let length = run(body, shape.body);
+        (length <= shape.most).then_some(shape.prefix.len() + length)
     })
+}
+
+/// How many bytes from the beginning belong to such a body.
+fn run(bytes: &[u8], body: Body) -> usize {
+    bytes.iter().take_while(|byte| body.has(**byte)).count()
 }
 
 impl Body {
@@ -134,19 +147,23 @@ impl Body {
     }
 }
 
-/// `eyJ....eyJ....signature`: header, claims and signature in base64.
+/// `eyJ....eyJ....signature`: header, claims and signature in base64; or five parts, encrypted.
 fn json_web_token(rest: &[u8]) -> Option<usize> {
-    if !rest.starts_with(b"eyJ") {
+    const HEADER_BYTES_MIN: usize = 10;
+    const ENCRYPTED_PARTS: usize = 5;
+    let header = run(rest, Body::Dashed);
+    if !rest.starts_with(b"eyJ") || header < HEADER_BYTES_MIN {
         return None;
     }
-    let length = rest.iter().take_while(|byte| Body::Dotted.has(**byte)).count();
-    let parts: Vec<&[u8]> = part(rest, 0..length).split(|byte| *byte == b'.').collect();
-    match parts.as_slice() {
-        [header, claims, ..] if header.len() >= 10 && claims.starts_with(b"eyJ") => Some(length),
-        // Encrypted: five parts, the second may be empty.
-        [header, _, _, _, _] if header.len() >= 10 => Some(length),
-        _ => None,
+    let after = rest.get(header..)?.strip_prefix(b".")?;
+    let signed = after.starts_with(b"eyJ");
+    let mut parts = 1;
+    let mut end = header;
+    while parts < ENCRYPTED_PARTS && rest.get(end) == Some(&b'.') {
+        end += 1 + run(part(rest, end + 1..rest.len()), Body::Dashed);
+        parts += 1;
     }
+    (signed || parts == ENCRYPTED_PARTS).then_some(end)
 }
 
 /// From `-----BEGIN ... PRIVATE KEY` to the end of its footer, or of the text.

@@ -376,3 +376,34 @@ fn bytes_that_are_no_text_are_searched_too() {
     assert_eq!(Redactor::default().argv(&mut words), 1);
     assert_eq!(words[1].as_bytes(), b"\xff\xfe;PASSWORD=[redacted:assignment]");
 }
+
+/// A search that starts over at every place would need minutes for one of these.
+#[test]
+fn hostile_words_are_read_in_one_pass() {
+    let patterns = [
+        "token=",
+        "token=file:",
+        "cookie:",
+        "SG.",
+        "eyJ.",
+        "eyJa1b2c3d4e.",
+        "https://a:b@",
+        "-----BEGIN ",
+        "-----BEGIN PRIVATE KEY",
+        "\"password\": \"",
+        "bearer ",
+        "xoxe.",
+        "a=b;",
+    ];
+    for pattern in patterns {
+        let long = pattern.repeat(100_000 / pattern.len());
+        let mut words = vec![Arg::try_from("bash").unwrap(), Arg::try_from("-c").unwrap()];
+        words.push(Arg::try_from(long.as_str()).unwrap());
+        words.push(Arg::try_from(long.as_str()).unwrap());
+        let before = words.clone();
+        let count = Redactor::default().argv(&mut words);
+        assert_eq!(count == 0, words == before, "{pattern}");
+    }
+    let mut words = vec![Arg::try_from("-p").unwrap(); 20_000];
+    assert_eq!(Redactor::default().argv(&mut words), 0);
+}

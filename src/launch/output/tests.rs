@@ -1,3 +1,5 @@
+//! Real pipes: what is passed, what is kept, what is left out, and who blocks.
+
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};

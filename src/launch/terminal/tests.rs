@@ -1,3 +1,5 @@
+//! Real pairs of pseudo terminals: what reaches whom, and in which mode the user's is left.
+
 use std::io::Write as _;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
