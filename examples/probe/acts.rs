@@ -173,6 +173,11 @@ fn exit(code: usize) -> Tried {
 
 fn raise(signal: usize) -> Tried {
     let own = ask(libc::SYS_getpid, &[])?;
+    // The language's runtime catches some; SIGKILL and SIGSTOP have no disposition to set.
+    if ![libc::SIGKILL, libc::SIGSTOP].map(i32::cast_unsigned).contains(&(signal as u32)) {
+        let default = keep(vec![0; 32]);
+        ask(libc::SYS_rt_sigaction, &[signal, default, 0, 8])?;
+    }
     ask(libc::SYS_kill, &[own, signal])?;
     Err(NO_EFFECT)
 }
