@@ -5,12 +5,13 @@
 //! by a maintained library, or is wrapped in a way that allocates, is called by number.
 #![expect(unsafe_code, reason = "the one module that talks to the kernel")]
 
+pub(crate) mod arena;
 pub(crate) mod capability;
 pub(crate) mod descriptor;
 pub(crate) mod landlock;
 pub(crate) mod mount;
 pub(crate) mod network;
-pub(crate) mod noalloc;
+
 pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod seccomp;
