@@ -185,7 +185,7 @@ unsafe impl GlobalAlloc for Arena {
         let end = start + layout.size();
         count(start, end, |live| live.fetch_sub(1, Ordering::Relaxed));
         // If it was the last block, its bytes are the next ones again. If not, they stay unused.
-        drop(NEXT.compare_exchange(end, start, Ordering::Relaxed, Ordering::Relaxed));
+        _ = NEXT.compare_exchange(end, start, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {

@@ -48,3 +48,9 @@ fn word(value: i32) -> usize {
     // Sign extension is what the C library does for `int` arguments.
     isize::try_from(value).unwrap_or(-1).cast_unsigned()
 }
+
+/// The number of an `ioctl(2)` request, which the C libraries type differently.
+fn request(number: libc::Ioctl) -> usize {
+    // All requests used here are positive in either type.
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
