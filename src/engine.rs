@@ -5,7 +5,7 @@
 //! [`Outcome`].
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -24,7 +24,7 @@ use crate::model::{
     Streams, Usage,
 };
 use crate::plan::syscalls::{self, Filter};
-use crate::plan::{self, PlanError, Receipt, RecordedPlan, SandboxPlan};
+use crate::plan::{self, PlanError, Receipt, RecordedPlan, SandboxPlan, Watched};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{self, Permit, Question, Refusal, Verdict};
 use crate::profile::{self, Durable, Ladder, Profile};
@@ -124,27 +124,7 @@ pub fn inherited(number: i32) -> io::Result<fs::File> {
 impl Surroundings {
     /// The whole profile of one level, with the organisation's and the user's changes.
     pub fn profile(&self, level: Level) -> Result<Profile, EngineError> {
-        self.profile_for(level, &self.layers()?, None)
-    }
-
-    /// As [`Self::profile`], but where nobody has changed anything, only what concerns the named
-    /// programs.
-    fn profile_for(
-        &self,
-        level: Level,
-        layers: &[profile::Layer],
-        programs: Option<&[&str]>,
-    ) -> Result<Profile, EngineError> {
-        if layers.is_empty() {
-            let decoded = match programs {
-                Some(programs) => profile::built_in_for(level, programs),
-                None => profile::built_in(level),
-            };
-            return decoded.map_err(|error| EngineError::Profile(error.to_string()));
-        }
-        let mut all = vec![profile::built_in_layer()];
-        all.extend_from_slice(layers);
-        profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
+        profile_for(level, &self.layers()?, None)
     }
 
     /// The files of the organisation and of the user, where there are any.
@@ -161,6 +141,25 @@ impl Surroundings {
     }
 }
 
+/// The profile of a level: where nobody has changed anything, only what concerns the named programs,
+/// if any are named.
+fn profile_for(
+    level: Level,
+    layers: &[profile::Layer],
+    programs: Option<&[&str]>,
+) -> Result<Profile, EngineError> {
+    if layers.is_empty() {
+        let decoded = match programs {
+            Some(programs) => profile::built_in_for(level, programs),
+            None => profile::built_in(level),
+        };
+        return decoded.map_err(|error| EngineError::Profile(error.to_string()));
+    }
+    let mut all = vec![profile::built_in_layer()];
+    all.extend_from_slice(layers);
+    profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
+}
+
 /// The profile files of a directory, by name; a directory that does not exist has none.
 fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, EngineError> {
     let failed = |path: &Path, source| EngineError::Read { path: path.to_owned(), source };
@@ -173,7 +172,7 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
         let path = entry.map_err(|error| failed(directory, error))?.path();
         let Some(name) = path.file_name().and_then(|it| it.to_str()) else { continue };
         let wanted = !prefix.is_empty() || name.starts_with("level-");
-        if !wanted || !name.ends_with(".toml") {
+        if !wanted || path.extension() != Some(OsStr::new("toml")) {
             continue;
         }
         let text = fs::read_to_string(&path).map_err(|error| failed(&path, error))?;
@@ -191,7 +190,7 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
     host.state_directories = state_directories(&around.directories);
     let (cwd, workspace) = places(&ask, around)?;
     let names = names(&ask.argv);
-    let mut profile = around.profile_for(level, &layers, Some(&names))?;
+    let mut profile = profile_for(level, &layers, Some(&names))?;
     find_paths(&mut host, &profile, &workspace, around)?;
     let program = program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?;
     // A rule may be about the name of the object behind a link.
@@ -199,7 +198,7 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
         && !names.contains(&name)
     {
         let names: Vec<&str> = names.iter().copied().chain([name]).collect();
-        profile = around.profile_for(level, &layers, Some(&names))?;
+        profile = profile_for(level, &layers, Some(&names))?;
     }
     if let Some(wall) = ask.wall_max {
         profile.limits.wall.max = profile.limits.wall.max.min(wall);
@@ -222,18 +221,14 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
         return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
     }
-    explain_refusal(request, &layers, around)
+    explain_refusal(request, &layers)
 }
 
 /// Decides once more with every level at hand, so that the refusal can say which one would do.
-fn explain_refusal(
-    request: Request,
-    layers: &[profile::Layer],
-    around: &Surroundings,
-) -> Result<Considered, EngineError> {
+fn explain_refusal(request: Request, layers: &[profile::Layer]) -> Result<Considered, EngineError> {
     let levels = Level::ALL.into_iter().filter(|it| *it <= DEFAULT_CEILING.max(request.level));
     let profiles = levels
-        .map(|level| Ok((level, around.profile_for(level, layers, None)?)))
+        .map(|level| Ok((level, profile_for(level, layers, None)?)))
         .collect::<Result<BTreeMap<_, _>, EngineError>>()?;
     let ladder = Ladder { ceiling: DEFAULT_CEILING, profiles };
     let verdict = policy::decide(&request, &ladder);
@@ -538,18 +533,20 @@ fn launch(
     };
     let receipt = ledger.append(around.now, &[Record::Decision(Box::new(record))])?;
     let receipt = Receipt { sequence: receipt.seq(), fingerprint: receipt.fp() };
-    let recorded = RecordedPlan::new(plan, receipt);
     if profile.audit.durable == Durable::BeforeExec {
         ledger.sync()?;
     }
+    let start = start_record(&run, &plan, digest)?;
+    let Request { ids, level, workspace, .. } = request;
+    let watched = plan.watched.clone();
+    drop((permit, profile));
     let mut watch = None;
     let mut overlapped = || -> Result<(), EngineError> {
-        let watched = &recorded.plan().watched;
-        watch = watched::arm(&around.directories.state, &run, &request.workspace, watched)?;
+        watch = watched::arm(&around.directories.state, &run, &workspace, &watched)?;
         Ok(ledger.sync()?)
     };
-    let ended = launch::run(&mut Launch {
-        recorded: &recorded,
+    let ended = launch::run(Launch {
+        recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
         file_mask: around.file_mask,
         overlapped: &mut || overlapped().map_err(|error| error.to_string()),
@@ -563,14 +560,13 @@ fn launch(
             denials: Vec::new(),
             notes: Vec::new(),
         });
-    let plan = recorded.plan();
-    denials.extend(undone.iter().map(|it| protected(plan, it)));
+    denials.extend(undone.iter().map(|it| protected(level, &watched, it)));
     let mut records = quarantined(&run, &undone)?;
     if started {
-        records.insert(0, start_record(&run, plan, digest)?);
+        records.insert(0, start);
     }
     conclude(records, &run, &status, usage, &denials, ledger, around)?;
-    Ok(Outcome { ids: request.ids, level: request.level, status, denials, gaps, notes, usage })
+    Ok(Outcome { ids, level, status, denials, gaps, notes, usage })
 }
 
 fn start_record(run: &str, plan: &SandboxPlan, digest: Digest) -> Result<Record, EngineError> {
@@ -583,13 +579,13 @@ fn start_record(run: &str, plan: &SandboxPlan, digest: Digest) -> Result<Record,
     }))
 }
 
-fn protected(plan: &SandboxPlan, undone: &Undone) -> Denial {
-    let watched = plan.watched.iter().find(|it| it.path.starts_with(&undone.path));
+fn protected(level: Level, watched: &[Watched], undone: &Undone) -> Denial {
+    let watched = watched.iter().find(|it| it.path.starts_with(&undone.path));
     let moved = undone.quarantine.display();
     Denial {
         layer: Layer::File,
         rule: "filesystem.protected".to_owned(),
-        level: plan.level,
+        level,
         object: undone.path.display().to_string(),
         reason: format!(
             "the name is protected and was not there before, so it was moved to {moved}"

@@ -35,5 +35,4 @@ pub mod policy;
 pub mod profile;
 mod sys;
 
-#[cfg(debug_assertions)]
-pub use sys::noalloc::Guard as AllocationGuard;
+pub use sys::arena::Arena;

@@ -4,9 +4,8 @@
 
 use std::process::ExitCode;
 
-#[cfg(debug_assertions)]
 #[global_allocator]
-static GUARD: rung::AllocationGuard = rung::AllocationGuard;
+static ARENA: rung::Arena = rung::Arena;
 
 fn main() -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the clock")]

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::attempt::{Attempt, EACCES, ENOSYS, EPERM, attempts};
 #[cfg(target_arch = "x86_64")]
 use crate::attempt::KILLED_BY_FILTER;
+use crate::attempt::{Attempt, EACCES, ENOSYS, EPERM, attempts};
 use crate::harness::{Place, make_program, put};
 
 /// The dynamic loader's own exit code where it cannot map a program.

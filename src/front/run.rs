@@ -58,9 +58,7 @@ fn ask(read: &RunArguments) -> Ask {
 fn open_report(report: &Report) -> io::Result<File> {
     match report {
         Report::File(path) => File::create(path),
-        Report::Descriptor(number) => {
-            engine::inherited(*number).map(File::from).map_err(io::Error::from)
-        }
+        Report::Descriptor(number) => engine::inherited(*number),
     }
 }
 
@@ -82,27 +80,18 @@ fn conclude(read: &RunArguments, report: Option<File>, outcome: &Outcome) -> Exi
 
 /// Nothing for a clean run; otherwise the most relevant refusal and how many more there were.
 fn words(outcome: &Outcome) -> String {
-    let mut text = String::new();
+    let mut lines: Vec<String> = Vec::new();
     if let Status::Failed { reason } = &outcome.status {
-        for line in reason.lines() {
-            text.push_str(&format!("rung: {line}\n"));
-        }
+        lines.extend(reason.lines().map(str::to_owned));
     }
-    for note in &outcome.notes {
-        text.push_str(&format!("rung: {note}\n"));
-    }
+    lines.extend(outcome.notes.iter().cloned());
     if let Some(denial) = outcome.denials.first() {
-        for line in denial.to_string().lines().take(LINES_MAX) {
-            text.push_str(&format!("rung: {line}\n"));
-        }
+        lines.extend(denial.to_string().lines().take(LINES_MAX).map(str::to_owned));
     }
     if let more @ 1.. = outcome.denials.len().saturating_sub(1) {
-        text.push_str(&format!(
-            "rung: and {more} more, in `rung audit show {}`\n",
-            outcome.ids.run
-        ));
+        lines.push(format!("and {more} more, in `rung audit show {}`", outcome.ids.run));
     }
-    text
+    lines.iter().flat_map(|line| ["rung: ", line, "\n"]).collect()
 }
 
 /// Prints; a closed stream is the reader's own choice.

@@ -176,15 +176,14 @@ fn fact(
     }
     // Every component may be a link, not only the last one.
     if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
-        let known = match parents.get(parent) {
-            Some(known) => known,
-            None => {
-                let canonical = fs::canonicalize(parent)
-                    .map_err(|source| HostError::Lookup { path: parent.to_owned(), source })?;
-                parents.entry(parent.to_owned()).or_insert(canonical)
-            }
-        };
-        fact.canonical = known.join(name);
+        if !parents.contains_key(parent) {
+            let canonical = fs::canonicalize(parent)
+                .map_err(|source| HostError::Lookup { path: parent.to_owned(), source })?;
+            parents.insert(parent.to_owned(), canonical);
+        }
+        if let Some(known) = parents.get(parent) {
+            fact.canonical = known.join(name);
+        }
     }
     Ok(Some(fact))
 }

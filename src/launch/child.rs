@@ -214,7 +214,7 @@ fn connect_streams(start: &Start<'_>) -> Result<(), Errno> {
 
 /// No capability in any set, and none to be had again, not even by becoming uid 0.
 pub(super) fn drop_privileges(last_capability: u8) -> Result<(), Errno> {
-    /// NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each with its lock, and KEEP_CAPS locked off
+    /// `NOROOT`, `NO_SETUID_FIXUP`, `NO_CAP_AMBIENT_RAISE`, each with its lock; `KEEP_CAPS` locked off
     /// (linux/securebits.h).
     const BITS: u32 = 0b1110_1111;
     for number in 0..=last_capability {

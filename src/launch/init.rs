@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use super::child::{at, drop_privileges};
 use super::kit::Kit;
 use super::report::{Ended, Failure, Message, Step};
-use crate::sys::{descriptor, landlock, process, seccomp};
+use crate::sys::{arena, descriptor, landlock, process, seccomp};
 
 /// Exit status where init itself could not go on.
 const BROKEN: i32 = 125;
@@ -30,6 +30,12 @@ pub(super) fn run(kit: &Kit, payload: i32) -> ! {
             process::exit_now(BROKEN)
         }
     };
+    #[expect(unsafe_code, reason = "init keeps nothing of the supervisor's memory")]
+    // SAFETY: from here to the end this process reads the two descriptors in `kit`, which lie on
+    // the stack, and nothing that was allocated; it leaves without running destructors.
+    unsafe {
+        arena::abandon();
+    }
     let status = supervise(kit, payload, children.as_fd());
     finish(kit, status)
 }

@@ -93,6 +93,21 @@ pub(super) enum Operation {
     },
 }
 
+impl Operation {
+    /// The place in the view, for people.
+    pub(super) fn place(&self) -> String {
+        let (Self::Directory { path }
+        | Self::Link { path, .. }
+        | Self::Private { path, .. }
+        | Self::Proc { path, .. }
+        | Self::Devices { path, .. }
+        | Self::Masked { path, .. }
+        | Self::Again { path, .. }
+        | Self::Bind(Bind { path, .. })) = self;
+        format!("/{}", path.to_string_lossy())
+    }
+}
+
 /// A host object in the view.
 #[derive(Debug)]
 pub(super) struct Bind {
@@ -238,9 +253,7 @@ fn tmpfs(
 
 /// Splits the rules: those on host objects, which the supervisor adds while the child is busy, and
 /// those on what exists only inside.
-pub(super) fn rules(
-    plan: &SandboxPlan,
-) -> Result<(Vec<HostRule>, Vec<(CString, u64)>), LaunchError> {
+pub(super) fn rules(plan: &SandboxPlan) -> Result<Rules, LaunchError> {
     let mut host = Vec::new();
     let mut inner = Vec::new();
     for (path, rule) in &plan.landlock.rules {
@@ -255,7 +268,15 @@ pub(super) fn rules(
             _ => inner.push((c_string(path.as_os_str().as_bytes())?, rule.rights.0)),
         }
     }
-    Ok((host, inner))
+    Ok(Rules { host, inner })
+}
+
+/// The plan's file rules, by who can add them.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) host: Vec<HostRule>,
+    /// (path, rights).
+    pub(super) inner: Vec<(CString, u64)>,
 }
 
 /// Rights on a host object, which is the same object wherever it is mounted.

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 
 /// Most processes looked at in one walk; more than any profile's limit.
-const PROCESSES_MAX: usize = 65_536;
+const PROCESSES_MAX: u64 = 65_536;
 
 /// What a look at the tree found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) fn occupied(init: i32, page_bytes: u64) -> io::Result<Occupied> {
     let mut found = Occupied::default();
     let mut open = vec![init];
     while let Some(pid) = open.pop() {
-        if found.processes as usize >= PROCESSES_MAX {
+        if found.processes >= PROCESSES_MAX {
             break;
         }
         let tasks = match fs::read_dir(format!("/proc/{pid}/task")) {

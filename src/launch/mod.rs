@@ -35,7 +35,7 @@ use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
 };
 use crate::sys::seccomp::Instruction;
-use crate::sys::{descriptor, process::Child};
+use crate::sys::{arena, descriptor, process::Child};
 
 /// Why nothing ran.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +76,9 @@ pub struct Ended {
     pub notes: Vec<String>,
 }
 
-/// What the caller gives beside the plan.
+/// A plan and what the caller gives beside it.
 pub struct Launch<'a> {
-    pub recorded: &'a RecordedPlan,
+    pub recorded: RecordedPlan,
     /// The compiled filter that the plan's digest names, as raw instructions.
     pub filter: &'a [syscalls::Instruction],
     /// Umask of the caller, which the command gets back.
@@ -104,19 +104,20 @@ struct Wires {
 }
 
 /// Carries out the plan and waits until nothing of it is left.
-pub fn run(launch: &mut Launch<'_>) -> Result<Ended, LaunchError> {
+pub fn run(launch: Launch<'_>) -> Result<Ended, LaunchError> {
     let signals = supervise::block_signals()?;
     let result = run_blocked(launch, &signals);
     supervise::unblock_signals()?;
     result
 }
 
-fn run_blocked(launch: &mut Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchError> {
+fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchError> {
     let plan = launch.recorded.plan();
-    let (host_rules, inner_rules) = kit::rules(plan)?;
+    let rules = kit::rules(plan)?;
     let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
     let (streams, relay) = relay(plan)?;
-    let (kit, wires) = prepare(launch, ruleset.as_ref(), inner_rules, streams)?;
+    let (kit, wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
+    let supervised = supervise::Supervised::of(plan, &kit.view);
     let started = std::time::Instant::now();
     let child = clone(&kit)?;
     drop(kit);
@@ -124,7 +125,7 @@ fn run_blocked(launch: &mut Launch<'_>, signals: &OwnedFd) -> Result<Ended, Laun
     // starts only after the word below.
     let guard = KillOnDrop(&child);
     if let Some(ruleset) = ruleset {
-        confine::add_host_rules(ruleset, &host_rules)?;
+        confine::add_host_rules(ruleset, &rules.host)?;
     }
     let go = descriptor::write_all(wires.control.as_fd(), b"g");
     // A child that failed is gone already; its message says why.
@@ -134,7 +135,9 @@ fn run_blocked(launch: &mut Launch<'_>, signals: &OwnedFd) -> Result<Ended, Laun
         return Err(LaunchError::Supervise { doing: "starting the command", errno });
     }
     (launch.overlapped)().map_err(LaunchError::NotDurable)?;
-    let ended = supervise::until_the_end(plan, &child, &wires, signals, relay, started);
+    drop((launch.recorded, rules.host));
+    arena::trim();
+    let ended = supervise::until_the_end(&supervised, &child, &wires, signals, relay, started);
     drop(guard);
     ended
 }
@@ -245,19 +248,4 @@ fn prepare(
     };
     let terminal = terminal.map(OwnedFd::from);
     Ok((kit, Wires { control: control_write, status: status_read, terminal }))
-}
-
-/// The view entry that a failure's index means, for the message.
-fn view_entry(plan: &SandboxPlan, index: u32) -> Option<String> {
-    let operations = kit::view(plan).ok()?;
-    let operation = operations.get(usize::try_from(index).ok()?)?;
-    let (kit::Operation::Directory { path }
-    | kit::Operation::Link { path, .. }
-    | kit::Operation::Private { path, .. }
-    | kit::Operation::Proc { path, .. }
-    | kit::Operation::Devices { path, .. }
-    | kit::Operation::Masked { path, .. }
-    | kit::Operation::Again { path, .. }
-    | kit::Operation::Bind(kit::Bind { path, .. })) = operation;
-    Some(format!("/{}", path.to_string_lossy()))
 }

@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use super::output::Relay;
 use super::report::{self, Failure, MESSAGE_BYTES, Message, Step};
 use super::terminal::{Passing, Terminal};
-use super::{Ended, LaunchError, Wires, memory, view_entry};
-use crate::model::{Bytes, Denial, Layer, Origin, Status, Streams, Usage};
-use crate::plan::{MemoryBy, ProcessesBy, SandboxPlan};
+use super::{Ended, LaunchError, Wires, kit, memory};
+use crate::model::{Bytes, Denial, Layer, Level, Origin, Status, Streams, Usage};
+use crate::plan::{LimitPlan, Limited, MemoryBy, ProcessesBy, SandboxPlan};
 use crate::sys::descriptor;
 use crate::sys::process::{self, Child, mask_of};
 
@@ -49,6 +49,35 @@ pub(super) fn unblock_signals() -> Result<(), LaunchError> {
         .map_err(|errno| LaunchError::Supervise { doing: "giving signals back", errno })
 }
 
+/// What of the plan is still needed while the command runs. The plan itself is not: a run may wait
+/// for hours beside a thousand others.
+pub(super) struct Supervised {
+    level: Level,
+    /// The command, in words.
+    object: String,
+    program: String,
+    /// What each operation on the view is about, for the message if it fails.
+    view: Vec<Box<str>>,
+    limits: LimitPlan,
+    output_max: Option<Limited<Bytes>>,
+    streams: Streams,
+}
+
+impl Supervised {
+    pub(super) fn of(plan: &SandboxPlan, view: &[kit::Operation]) -> Self {
+        let words: Vec<String> = plan.command.argv.iter().map(ToString::to_string).collect();
+        Self {
+            level: plan.level,
+            object: words.join(" "),
+            program: plan.command.program.display().to_string(),
+            view: view.iter().map(|it| it.place().into()).collect(),
+            limits: plan.limits.clone(),
+            output_max: plan.output.max.clone(),
+            streams: plan.streams,
+        }
+    }
+}
+
 /// What is known so far.
 #[derive(Default)]
 struct Seen {
@@ -62,16 +91,16 @@ struct Seen {
 
 /// Runs the loop until init is gone and nothing of the sandbox is left.
 pub(super) fn until_the_end(
-    plan: &SandboxPlan,
+    run: &Supervised,
     child: &Child,
     wires: &Wires,
     signals: &OwnedFd,
     mut relay: Option<Relay>,
     started: Instant,
 ) -> Result<Ended, LaunchError> {
-    let mut terminal = open_terminal(plan, wires)?;
+    let mut terminal = open_terminal(run, wires)?;
     let mut seen = Seen::default();
-    let mut clock = Clock::new(plan, started);
+    let mut clock = Clock::new(run, started);
     loop {
         let own = [&wires.status, &child.pidfd, signals];
         let ready = wait(own, terminal.as_ref(), relay.as_ref(), Some(clock.until_next()))?;
@@ -85,7 +114,7 @@ pub(super) fn until_the_end(
         {
             relay.ready()?;
             if relay.is_full() {
-                clock.output_is_full(plan, child, &mut seen);
+                clock.output_is_full(run, child, &mut seen);
             }
         }
         if ready.status && listen(wires, &mut seen)? {
@@ -104,13 +133,13 @@ pub(super) fn until_the_end(
         {
             stop_with(terminal, wires)?;
         }
-        clock.act(plan, child, wires, &mut seen);
+        clock.act(run, child, wires, &mut seen);
     }
     let init = process::wait_for(child.pid)
         .map_err(|errno| LaunchError::Supervise { doing: "waiting for init", errno })?;
     let removed = terminal.map(Terminal::finish).transpose()?;
     let left_out = relay.map(|relay| pass_the_rest(relay, signals)).transpose()?;
-    let mut ended = conclude(plan, &seen, init, started)?;
+    let mut ended = conclude(run, &seen, init, started)?;
     ended.notes.extend(removed.and_then(|it| it.sentence()));
     ended.notes.extend(left_out.flatten());
     Ok(ended)
@@ -133,6 +162,7 @@ fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Option<String>, 
 
 /// Which of the things that the loop waits for have something to say.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent descriptors, not a state")]
 struct Ready {
     status: bool,
     init: bool,
@@ -173,8 +203,8 @@ fn wait(
 }
 
 /// Joins the user's terminal with the sandbox's, where the plan wants that.
-fn open_terminal(plan: &SandboxPlan, wires: &Wires) -> Result<Option<Terminal>, LaunchError> {
-    let passing = match plan.streams {
+fn open_terminal(run: &Supervised, wires: &Wires) -> Result<Option<Terminal>, LaunchError> {
+    let passing = match run.streams {
         Streams::Inherit => return Ok(None),
         Streams::Terminal => Passing::Filtered,
         Streams::RawTerminal => Passing::Raw,
@@ -267,11 +297,11 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(plan: &SandboxPlan, started: Instant) -> Self {
-        let polling = plan.limits.memory_by == MemoryBy::Polling
-            || plan.limits.processes_by == ProcessesBy::Polling;
+    fn new(run: &Supervised, started: Instant) -> Self {
+        let polling = run.limits.memory_by == MemoryBy::Polling
+            || run.limits.processes_by == ProcessesBy::Polling;
         Self {
-            wall_end: started + plan.limits.wall.max.duration(),
+            wall_end: started + run.limits.wall.max.duration(),
             kill_at: None,
             killed: false,
             look_at: polling.then(|| started + MEMORY_LOOK),
@@ -287,34 +317,34 @@ impl Clock {
         u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
     }
 
-    fn act(&mut self, plan: &SandboxPlan, child: &Child, wires: &Wires, seen: &mut Seen) {
+    fn act(&mut self, run: &Supervised, child: &Child, wires: &Wires, seen: &mut Seen) {
         let now = Instant::now();
         if self.look_at.is_some_and(|at| now >= at) && !self.killed {
             self.look_at = Some(now + MEMORY_LOOK);
-            self.look(plan, child, seen);
+            self.look(run, child, seen);
         }
         if let Some(at) = self.kill_at {
             if now >= at && !self.killed {
                 self.kill(child);
             }
         } else if now >= self.wall_end {
-            let limit = &plan.limits.wall;
+            let limit = &run.limits.wall;
             seen.limit.get_or_insert(denial(
-                plan,
+                run,
                 "limits.wall",
                 &limit.because,
                 format!("the command ran longer than {}", limit.max),
                 "split the work, or ask for a longer `limits.wall`",
             ));
-            self.kill_at = Some(now + plan.limits.grace.max.duration());
+            self.kill_at = Some(now + run.limits.grace.max.duration());
             send(wires, u8::try_from(libc::SIGTERM).unwrap_or(15));
         }
     }
 
-    fn output_is_full(&mut self, plan: &SandboxPlan, child: &Child, seen: &mut Seen) {
-        let Some(limit) = &plan.output.max else { return };
+    fn output_is_full(&mut self, run: &Supervised, child: &Child, seen: &mut Seen) {
+        let Some(limit) = &run.output_max else { return };
         seen.limit.get_or_insert(denial(
-            plan,
+            run,
             "output.max",
             &limit.because,
             format!("it printed more than {}", limit.max),
@@ -330,8 +360,8 @@ impl Clock {
         _ = process::signal(child.pidfd.as_fd(), libc::SIGKILL);
     }
 
-    fn look(&mut self, plan: &SandboxPlan, child: &Child, seen: &mut Seen) {
-        let limit = &plan.limits.memory;
+    fn look(&mut self, run: &Supervised, child: &Child, seen: &mut Seen) {
+        let limit = &run.limits.memory;
         let found = match memory::occupied(child.pid, self.page_bytes) {
             Ok(found) => found,
             Err(error) => {
@@ -339,7 +369,7 @@ impl Clock {
                 if error.kind() != std::io::ErrorKind::NotFound {
                     let reason = format!("the memory of the run cannot be measured: {error}");
                     seen.limit.get_or_insert(denial(
-                        plan,
+                        run,
                         "limits.memory",
                         &limit.because,
                         reason,
@@ -352,11 +382,11 @@ impl Clock {
         };
         seen.peak.resident_bytes = seen.peak.resident_bytes.max(found.resident_bytes);
         seen.peak.processes = seen.peak.processes.max(found.processes);
-        let processes = &plan.limits.processes;
+        let processes = &run.limits.processes;
         if found.processes > processes.max.0 {
             let (peak, max) = (found.processes, processes.max);
             seen.limit.get_or_insert(denial(
-                plan,
+                run,
                 "limits.processes",
                 &processes.because,
                 format!("it had {peak} processes at once; {max} is the limit"),
@@ -367,7 +397,7 @@ impl Clock {
         if found.resident_bytes > limit.max.0 {
             let peak = Bytes(found.resident_bytes >> 20 << 20);
             seen.limit.get_or_insert(denial(
-                plan,
+                run,
                 "limits.memory",
                 &limit.because,
                 format!("its processes occupied {peak} together; {} is the limit", limit.max),
@@ -378,13 +408,12 @@ impl Clock {
     }
 }
 
-fn denial(plan: &SandboxPlan, rule: &str, origin: &Origin, reason: String, next: &str) -> Denial {
-    let words: Vec<String> = plan.command.argv.iter().map(ToString::to_string).collect();
+fn denial(run: &Supervised, rule: &str, origin: &Origin, reason: String, next: &str) -> Denial {
     Denial {
         layer: Layer::Limit,
         rule: rule.to_owned(),
-        level: plan.level,
-        object: words.join(" "),
+        level: run.level,
+        object: run.object.clone(),
         reason,
         origin: Some(origin.clone()),
         allow_with: Some(format!("a larger `{rule}` in the profile")),
@@ -396,7 +425,7 @@ fn denial(plan: &SandboxPlan, rule: &str, origin: &Origin, reason: String, next:
 /// What the parts say together. A limit explains every ending; a failure of a step means that
 /// nothing ran, whatever else was said.
 fn conclude(
-    plan: &SandboxPlan,
+    run: &Supervised,
     seen: &Seen,
     init: i32,
     started: Instant,
@@ -421,7 +450,7 @@ fn conclude(
         });
     }
     if let Some(failure) = seen.failure {
-        return failed(plan, failure, usage);
+        return failed(run, failure, usage);
     }
     // Init ends with 0 exactly when it has told how the command ended.
     let Some(ended) = seen.ended.filter(|_| libc::WIFEXITED(init) && libc::WEXITSTATUS(init) == 0)
@@ -432,9 +461,9 @@ fn conclude(
     let status = if libc::WIFSIGNALED(ended.status) {
         let signal = libc::WTERMSIG(ended.status);
         if signal == libc::SIGXFSZ {
-            let limit = &plan.limits.file;
+            let limit = &run.limits.file;
             denials.push(denial(
-                plan,
+                run,
                 "limits.file",
                 &limit.because,
                 format!("a file grew beyond {}", limit.max),
@@ -455,8 +484,8 @@ fn conclude(
     })
 }
 
-fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, LaunchError> {
-    let program = plan.command.program.display();
+fn failed(run: &Supervised, failure: Failure, usage: Usage) -> Result<Ended, LaunchError> {
+    let program = &run.program;
     if failure.step == Step::Exec {
         let reason = match failure.errno {
             Errno::ENOENT => format!("`{program}` needs an interpreter that is not in the view"),
@@ -469,7 +498,7 @@ fn failed(plan: &SandboxPlan, failure: Failure, usage: Usage) -> Result<Ended, L
         return Ok(Ended { status, started: false, usage, denials: Vec::new(), notes: Vec::new() });
     }
     let what = match failure.step {
-        Step::View => view_entry(plan, failure.index),
+        Step::View => usize::try_from(failure.index).ok().and_then(|it| run.view.get(it)),
         _ => None,
     };
     let doing = match what {

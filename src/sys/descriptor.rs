@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{Errno, plain, raw, word};
+use super::{Errno, plain, raw, request, word};
 
 /// The directory descriptor that stands for the working directory.
 pub(crate) const HERE: RawFd = libc::AT_FDCWD;
@@ -232,6 +232,6 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
 
 /// `ioctl(2)` that makes the terminal on `terminal` the controlling one of this new session.
 pub(crate) fn control_terminal(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
-    let arguments = [word(terminal.as_raw_fd()), libc::TIOCSCTTY as usize, 0, 0, 0, 0];
+    let arguments = [word(terminal.as_raw_fd()), request(libc::TIOCSCTTY), 0, 0, 0, 0];
     plain(libc::SYS_ioctl, arguments).map(drop)
 }

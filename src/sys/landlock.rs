@@ -11,7 +11,7 @@ struct PathBeneath {
     parent: i32,
 }
 
-/// The kernel's Landlock ABI (landlock_create_ruleset(2)).
+/// The kernel's Landlock ABI (`landlock_create_ruleset(2)`).
 pub(crate) fn abi() -> Result<u32, Errno> {
     const LANDLOCK_CREATE_RULESET_VERSION: usize = 1;
     let arguments = [0, 0, LANDLOCK_CREATE_RULESET_VERSION, 0, 0, 0];

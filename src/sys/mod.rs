@@ -5,12 +5,13 @@
 //! by a maintained library, or is wrapped in a way that allocates, is called by number.
 #![expect(unsafe_code, reason = "the one module that talks to the kernel")]
 
+pub(crate) mod arena;
 pub(crate) mod capability;
 pub(crate) mod descriptor;
 pub(crate) mod landlock;
 pub(crate) mod mount;
 pub(crate) mod network;
-pub(crate) mod noalloc;
+
 pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod seccomp;
@@ -46,4 +47,10 @@ fn plain(number: c_long, a: [usize; 6]) -> Result<usize, Errno> {
 fn word(value: i32) -> usize {
     // Sign extension is what the C library does for `int` arguments.
     isize::try_from(value).unwrap_or(-1).cast_unsigned()
+}
+
+/// The number of an `ioctl(2)` request, which the C libraries type differently.
+fn request(number: libc::Ioctl) -> usize {
+    // All requests used here are positive in either type.
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd;
 
 use super::descriptor::owned_result;
-use super::{Errno, plain, raw, word};
+use super::{Errno, plain, raw, request, word};
 
 /// Brings `lo` up in the network namespace of this process (netdevice(7)).
 pub(crate) fn loopback_up() -> Result<(), Errno> {
@@ -11,20 +11,20 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     let arguments = [word(libc::AF_INET), word(flags), 0, 0, 0, 0];
     let socket = owned_result(plain(libc::SYS_socket, arguments))?;
     // SAFETY: all-zero bytes are a valid `struct ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (slot, byte) in request.ifr_name.iter_mut().zip(*b"lo") {
+    let mut interface: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (slot, byte) in interface.ifr_name.iter_mut().zip(*b"lo") {
         *slot = byte.cast_signed();
     }
-    request.ifr_ifru.ifru_flags =
+    interface.ifr_ifru.ifru_flags =
         i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(|_| Errno::EINVAL)?;
     let arguments = [
         word(socket.as_raw_fd()),
-        libc::SIOCSIFFLAGS as usize,
-        (&raw const request).expose_provenance(),
+        request(libc::SIOCSIFFLAGS),
+        (&raw const interface).expose_provenance(),
         0,
         0,
         0,
     ];
-    // SAFETY: `request` is the structure this ioctl reads and outlives the call.
+    // SAFETY: `interface` is the structure this ioctl reads and outlives the call.
     unsafe { raw(libc::SYS_ioctl, arguments) }.map(drop)
 }

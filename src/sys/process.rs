@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{Errno, noalloc, plain, raw, word};
+use super::{Errno, arena, plain, raw, word};
 
 /// `CLONE_*` flags of `clone3` that nix does not name.
 pub(crate) const NEW_USER: u64 = 0x1000_0000;
@@ -83,7 +83,7 @@ pub(crate) unsafe fn fork<T>(
     // lock is held by anybody else.
     let pid = unsafe { raw(libc::SYS_clone3, call) }?;
     if pid == 0 {
-        noalloc::forbid();
+        arena::forbid();
         child(kit);
     }
     // SAFETY: CLONE_PIDFD made the kernel store a descriptor that nothing else owns.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::descriptor::owned_result;
-use super::{Errno, plain, raw, word};
+use super::{Errno, plain, raw, request, word};
 
 /// Unlocks the pair that `master` belongs to and opens its other end, without any path.
 /// Linux 4.13.
@@ -11,11 +11,11 @@ pub(crate) fn open_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let number = word(master.as_raw_fd());
     let unlocked: i32 = 0;
     let arguments =
-        [number, libc::TIOCSPTLCK as usize, (&raw const unlocked).expose_provenance(), 0, 0, 0];
+        [number, request(libc::TIOCSPTLCK), (&raw const unlocked).expose_provenance(), 0, 0, 0];
     // SAFETY: this ioctl reads one `int`, which outlives the call.
     unsafe { raw(libc::SYS_ioctl, arguments) }?;
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    owned_result(plain(libc::SYS_ioctl, [number, libc::TIOCGPTPEER as usize, word(flags), 0, 0, 0]))
+    owned_result(plain(libc::SYS_ioctl, [number, request(libc::TIOCGPTPEER), word(flags), 0, 0, 0]))
 }
 
 /// Puts the process group of this process into the foreground of its controlling terminal.
@@ -24,7 +24,7 @@ pub(crate) fn take_foreground(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
     let group = i32::try_from(group).map_err(|_| Errno::EOVERFLOW)?;
     let arguments = [
         word(terminal.as_raw_fd()),
-        libc::TIOCSPGRP as usize,
+        request(libc::TIOCSPGRP),
         (&raw const group).expose_provenance(),
         0,
         0,
