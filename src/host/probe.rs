@@ -55,7 +55,7 @@ pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<BTreeMap<Mechanism, Probe
     let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
     #[expect(unsafe_code, reason = "the probe is a fork like the launcher's")]
     // SAFETY: `child` calls only `sys`, and rung has one thread when it looks at the host.
-    let forked = unsafe { process::fork(flags, None, &kit, child) };
+    let forked = unsafe { process::fork(flags, &kit, child) };
     let mut found = BTreeMap::new();
     match forked {
         Err(errno) => {
