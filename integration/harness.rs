@@ -504,19 +504,23 @@ impl Ended {
         let outcome = self.outcome.as_ref().ok_or("there is no report")?;
         let find = |kind: &str| self.records.iter().find(|it| it["kind"] == kind);
         let decision = find("decision").ok_or("the decision is not in the ledger")?;
+        let denials = self.records.iter().filter(|it| it["kind"] == "denial").count();
+        if denials < outcome.denials.len() {
+            return Err(format!("{denials} of {} denials", outcome.denials.len()));
+        }
+        let refused = matches!(outcome.status, Status::Refused | Status::NotFound);
+        let answer = if refused { "deny" } else { "allow" };
+        if decision["decision"] != answer {
+            return Err(format!("the decision is {}", decision["decision"]));
+        }
+        // What never began has no end.
+        if refused {
+            return Ok(());
+        }
         let end = find("exec.end").ok_or("the end is not in the ledger")?;
         let status = serde_json::to_value(&outcome.status).unwrap();
         if end["status"] != status {
             return Err(format!("the ledger says {}, the report {status}", end["status"]));
-        }
-        let denied = matches!(outcome.status, Status::Refused | Status::NotFound);
-        let answer = if denied { "deny" } else { "allow" };
-        if decision["decision"] != answer {
-            return Err(format!("the decision is {}", decision["decision"]));
-        }
-        let denials = self.records.iter().filter(|it| it["kind"] == "denial").count();
-        if denials < outcome.denials.len() {
-            return Err(format!("{denials} of {} denials", outcome.denials.len()));
         }
         Ok(())
     }

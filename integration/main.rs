@@ -4,3 +4,6 @@
 mod attempt;
 mod escape;
 mod harness;
+mod limits;
+mod run;
+mod signals;

@@ -44,6 +44,7 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
     match (verb.to_str().ok_or(USAGE)?, text.as_slice()) {
         ("do", _) => steps::run(&rest),
         ("as-root", [_, ..]) => as_root(&rest),
+        ("caller", [state, program, arguments @ ..]) => caller(state, program, arguments),
         ("exit", [code]) => exit(number(code)?),
         ("raise", [signal]) => raise(number(signal)?),
         ("environment", []) => say_environment(),
@@ -112,6 +113,59 @@ fn as_root(words: &[String]) -> Tried {
     act(&words.iter().map(OsString::from).collect::<Vec<_>>())
 }
 
+/// Becomes a program, in a state that a careless caller may leave behind.
+fn caller(state: &str, program: &str, arguments: &[&str]) -> Tried {
+    match state.split_once('=').unwrap_or((state, "")) {
+        ("ignores-children", _) => ignore(libc::SIGCHLD)?,
+        ("blocks-signals", _) => block(!0)?,
+        ("leaks", path) => leak(path)?,
+        ("masks", mask) => {
+            let mask = usize::from_str_radix(mask, 8).map_err(|_| USAGE)?;
+            ask(libc::SYS_umask, &[mask])?;
+        }
+        ("closes-streams", _) => {
+            ask(libc::SYS_close_range, &[0, 2, 0])?;
+        }
+        ("limits-files", bytes) => {
+            ignore(libc::SIGXFSZ)?;
+            let bytes = number(bytes)?.to_ne_bytes();
+            let both = keep(bytes.into_iter().chain(bytes).collect());
+            ask(libc::SYS_prlimit64, &[0, libc::RLIMIT_FSIZE as usize, both])?;
+        }
+        ("has-no-directory", path) => {
+            fs::create_dir(path)?;
+            std::env::set_current_dir(path)?;
+            fs::remove_dir(path)?;
+        }
+        ("stops", _) => {
+            let own = ask(libc::SYS_getpid, &[])?;
+            ask(libc::SYS_kill, &[own, libc::SIGSTOP.cast_unsigned() as usize])?;
+        }
+        _ => return Err(USAGE),
+    }
+    let error = std::os::unix::process::CommandExt::exec(
+        std::process::Command::new(program).args(arguments),
+    );
+    Err(error.into())
+}
+
+fn ignore(signal: i32) -> Result<(), i32> {
+    // struct kernel_sigaction: SIG_IGN, no flags, no mask.
+    let action = keep([1_usize, 0, 0, 0].into_iter().flat_map(usize::to_ne_bytes).collect());
+    ask(libc::SYS_rt_sigaction, &[signal.cast_unsigned() as usize, action, 0, 8]).map(drop)
+}
+
+/// A directory, a file open for writing, a listener and a pipe, none of them closed at exec.
+fn leak(path: &str) -> Result<(), i32> {
+    let here = libc::AT_FDCWD as usize;
+    ask(libc::SYS_openat, &[here, keep_text(b"/"), libc::O_DIRECTORY as usize])?;
+    let flags = libc::O_RDWR | libc::O_CREAT;
+    ask(libc::SYS_openat, &[here, keep_text(path.as_bytes()), flags as usize, 0o600])?;
+    ask(libc::SYS_socket, &[libc::AF_UNIX as usize, libc::SOCK_STREAM as usize, 0])?;
+    ask(libc::SYS_pipe2, &[keep(vec![0; 8]), 0])?;
+    ask(libc::SYS_fcntl, &[0, libc::F_DUPFD as usize, 200]).map(drop)
+}
+
 fn exit(code: usize) -> Tried {
     ask(libc::SYS_exit_group, &[code])?;
     Err(NO_EFFECT)
@@ -119,6 +173,11 @@ fn exit(code: usize) -> Tried {
 
 fn raise(signal: usize) -> Tried {
     let own = ask(libc::SYS_getpid, &[])?;
+    // The language's runtime catches some; SIGKILL and SIGSTOP have no disposition to set.
+    if ![libc::SIGKILL, libc::SIGSTOP].map(i32::cast_unsigned).contains(&(signal as u32)) {
+        let default = keep(vec![0; 32]);
+        ask(libc::SYS_rt_sigaction, &[signal, default, 0, 8])?;
+    }
     ask(libc::SYS_kill, &[own, signal])?;
     Err(NO_EFFECT)
 }

@@ -37,6 +37,13 @@ pub(super) fn ruleset(plan: &LandlockPlan) -> Result<RulesetCreated, LaunchError
     ruleset.create().map_err(failed)
 }
 
+/// Init's own ruleset, which nothing is ever added to. Signals are not scoped: the command's
+/// processes are in another domain, and init has to end them.
+pub(super) fn init_ruleset(plan: &LandlockPlan) -> Result<RulesetCreated, LaunchError> {
+    let scoped = plan.scoped & !BitFlags::from(Scope::Signal).bits();
+    ruleset(&LandlockPlan { scoped, rules: BTreeMap::new(), ..*plan })
+}
+
 /// The descriptor of a ruleset, for the child.
 pub(super) fn descriptor_of(ruleset: &RulesetCreated) -> Result<OwnedFd, LaunchError> {
     let copy = ruleset.try_clone().map_err(|error| LaunchError::FileRules(error.to_string()))?;

@@ -212,7 +212,7 @@ fn prepare(
     let id = plan.identity;
     let map = |inner: u32, outer: u32| format!("{inner} {outer} 1").into_bytes();
     let init_ruleset = match ruleset {
-        Some(_) => Some(confine::descriptor_of(&confine::ruleset(&plan.landlock)?)?),
+        Some(_) => Some(confine::descriptor_of(&confine::init_ruleset(&plan.landlock)?)?),
         None => None,
     };
     let kit = kit::Kit {

@@ -270,7 +270,8 @@ fn pass_on(
             (libc::SIGTSTP, None) => {
                 // The command's group is told to stop; stop too, and go on when told to.
                 send(wires, number);
-                process::kill(0, libc::SIGSTOP)
+                // Only this process: its group may be the caller's.
+                process::kill(std::process::id().cast_signed(), libc::SIGSTOP)
                     .map_err(|errno| LaunchError::Supervise { doing: "stopping", errno })?;
             }
             _ => send(wires, number),
