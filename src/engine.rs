@@ -27,7 +27,7 @@ use crate::plan::syscalls::{self, Filter};
 use crate::plan::{self, PlanError, Receipt, RecordedPlan, SandboxPlan};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{self, Permit, Question, Refusal, Verdict};
-use crate::profile::{self, Durable, Ladder, Profile};
+use crate::profile::{self, Durable, Ladder, Profile, Settings};
 
 /// What surrounds the process, gathered once by `main`: nothing below asks for it again.
 #[derive(Debug, Clone)]
@@ -105,12 +105,23 @@ pub enum EngineError {
     Watch(#[from] WatchError),
 }
 
-/// The level of a run that names none.
-pub const DEFAULT_LEVEL: Level = Level::LocalWrites;
-/// The highest level where no configuration says otherwise.
-pub const DEFAULT_CEILING: Level = Level::TestExecution;
-
 impl Surroundings {
+    /// The ceiling and the default level, as the organisation and the user set them.
+    pub fn settings(&self) -> Result<Settings, EngineError> {
+        let read = |directory: &Path| {
+            let path = directory.join(profile::SETTINGS_FILE);
+            match fs::read_to_string(&path) {
+                Ok(text) => Ok(Some(profile::Source { name: path.display().to_string(), text })),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(EngineError::Read { path, source }),
+            }
+        };
+        let system = read(&self.directories.system)?;
+        let user = read(&self.directories.user)?;
+        profile::settings(system.as_ref(), user.as_ref())
+            .map_err(|error| EngineError::Profile(error.render(false)))
+    }
+
     /// The profile of one level, with the organisation's and the user's changes.
     pub fn profile(&self, level: Level) -> Result<Profile, EngineError> {
         let layers = self.layers()?;
@@ -161,7 +172,16 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
 
 /// Decides and compiles; touches nothing.
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
-    let level = ask.level.unwrap_or(DEFAULT_LEVEL);
+    let Settings { ceiling, default_level } = around.settings()?;
+    consider_below(ceiling, ask.level.unwrap_or(default_level), ask, around)
+}
+
+fn consider_below(
+    ceiling: Level,
+    level: Level,
+    ask: Ask,
+    around: &Surroundings,
+) -> Result<Considered, EngineError> {
     let mut profile = around.profile(level)?;
     if let Some(wall) = ask.wall_max {
         profile.limits.wall.max = profile.limits.wall.max.min(wall);
@@ -184,7 +204,7 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
         ids: ask.ids,
         streams: ask.streams,
     };
-    let ladder = Ladder { ceiling: DEFAULT_CEILING, profiles: [(level, profile)].into() };
+    let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     let verdict = policy::decide(&request, &ladder);
     let Some(profile) = ladder.profiles.into_values().next() else {
         return Err(EngineError::Profile(format!("level {level} has no profile")));
@@ -299,7 +319,7 @@ fn program(
 
 /// Runs one command and says what became of it. Every failure is an outcome.
 pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
-    let fallback = ask.level.unwrap_or(DEFAULT_LEVEL);
+    let fallback = ask.level.unwrap_or(Settings::default().default_level);
     if ask.ids.run.is_empty() {
         match new_run(around.now) {
             Ok(run) => ask.ids.run = run,
