@@ -4,6 +4,8 @@
 //! profile's to say, what that means for the kernel is the plan's, and every way out of here is an
 //! [`Outcome`].
 
+pub mod inspect;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -160,7 +162,7 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
         let path = entry.map_err(|error| failed(directory, error))?.path();
         let Some(name) = path.file_name().and_then(|it| it.to_str()) else { continue };
         let wanted = !prefix.is_empty() || name.starts_with("level-");
-        if !wanted || !name.ends_with(".toml") {
+        if !wanted || path.extension().is_none_or(|it| it != "toml") {
             continue;
         }
         let text = fs::read_to_string(&path).map_err(|error| failed(&path, error))?;

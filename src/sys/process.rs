@@ -91,6 +91,12 @@ pub(crate) unsafe fn fork<T>(
     Ok(Child { pid: i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?, pidfd })
 }
 
+/// Whether a `clone3` that means nothing is refused otherwise than by saying so: a filter's doing,
+/// because the kernel looks at the size of the arguments first.
+pub(crate) fn clone3_is_refused() -> bool {
+    plain(libc::SYS_clone3, [0; 6]) != Err(Errno::EINVAL)
+}
+
 /// A program ready to be executed: everything `execve(2)` reads, built beforehand.
 #[derive(Debug)]
 pub(crate) struct Image {
