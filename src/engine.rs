@@ -184,6 +184,7 @@ fn consider_below(
     ask: Ask,
     around: &Surroundings,
 ) -> Result<Considered, EngineError> {
+    tracing::Span::current().record("level", level.number());
     let mut profile = around.profile(level)?;
     if let Some(wall) = ask.wall_max {
         profile.limits.wall.max = profile.limits.wall.max.min(wall);
@@ -329,6 +330,8 @@ pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
         }
     }
     let ids = ask.ids.clone();
+    let span = tracing::info_span!("run", id = ids.run, level = tracing::field::Empty);
+    let _entered = span.enter();
     match pipeline(ask, around) {
         Ok(outcome) => outcome,
         Err(error) => failed(ids, fallback, error.to_string()),

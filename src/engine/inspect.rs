@@ -131,8 +131,9 @@ pub struct LevelHere {
 pub struct PromiseHere {
     pub promise: String,
     pub state: PromiseState,
-    /// Why it is not kept, and what would mend it; absent while it is kept.
+    /// Why it is not kept; absent while it is.
     pub cause: Option<String>,
+    /// What would mend it; absent where mending the cause's own cause does.
     pub fix: Option<String>,
 }
 
@@ -196,13 +197,19 @@ pub fn diagnose(around: &Surroundings) -> Result<Diagnosis, EngineError> {
 }
 
 fn promises(profile: &Profile, host: &HostFacts, recorded: &PromiseHere) -> Vec<PromiseHere> {
-    let by_mechanism = plan::promises(profile, host).into_iter().map(|it| PromiseHere {
-        promise: it.promise.to_owned(),
-        state: it.state,
-        cause: it.gap.as_ref().map(|gap| format!("{}: {}", gap.mechanism, gap.cause)),
-        fix: it.gap.map(|gap| gap.fix),
-    });
-    let mut promises: Vec<PromiseHere> = by_mechanism.collect();
+    let here = |it: plan::Promise| {
+        let promise = it.promise.to_owned();
+        let (cause, fix) = match (host.probes.get(&it.mechanism), it.gap) {
+            (Some(Probe::Fails { cause: Cause::Needs, detail }), Some(_)) => {
+                (Some(detail.clone()), None)
+            }
+            (_, Some(gap)) => (Some(format!("{}: {}", gap.mechanism, gap.cause)), Some(gap.fix)),
+            (_, None) => (None, None),
+        };
+        PromiseHere { promise, state: it.state, cause, fix }
+    };
+    let mut promises: Vec<PromiseHere> =
+        plan::promises(profile, host).into_iter().map(here).collect();
     promises.push(memory(host));
     promises.push(processes(host));
     promises.push(recorded.clone());

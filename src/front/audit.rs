@@ -159,7 +159,7 @@ fn lines(entries: &[Entry], json: bool) -> String {
 /// One record on one line.
 fn words(entry: &Entry) -> String {
     let run = entry.body.run().unwrap_or("-");
-    format!("{} {} {run} {}", entry.seq, entry.time, what(&entry.body))
+    format!("{} {:.3} {run} {}", entry.seq, entry.time, what(&entry.body))
 }
 
 fn what(body: &Body) -> String {

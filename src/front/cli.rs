@@ -65,7 +65,6 @@ Examples:
   rung run --level 1 -- rg TODO src
   rung run --level 3 -- cargo test --lib
   rung run --level 3 --timeout \"5 min\" --report out.json -- npm test
-  rung run -- bash                             a shell inside level 2, with a terminal of its own
 ",
         exit_codes!()
     ))]
@@ -442,7 +441,7 @@ pub(super) fn help_of(verb: &str) -> String {
     let mut all = command();
     all.build();
     let verb = all.find_subcommand_mut(verb);
-    verb.map(|it| it.render_long_help().to_string()).unwrap_or_default()
+    verb.map(|it| it.render_help().to_string()).unwrap_or_default()
 }
 
 /// What is wrong with a command line, in lines without decoration.

@@ -82,11 +82,13 @@ fn promise_words<'a>(promise: &'a PromiseHere, told: &mut BTreeSet<&'a str>) -> 
         PromiseState::Missing => "missing",
     };
     let mut lines = vec![format!("  {state:<10}{}", promise.promise)];
-    if let (Some(cause), Some(fix)) = (&promise.cause, &promise.fix)
-        && told.insert(cause)
-    {
-        lines.push(format!("            because {}", cause.replace('\n', "\n            ")));
-        lines.push(format!("            mend    {fix}"));
+    match (&promise.cause, &promise.fix) {
+        (Some(cause), Some(fix)) if told.insert(cause) => {
+            lines.push(format!("            because {}", cause.replace('\n', "\n            ")));
+            lines.push(format!("            mend    {fix}"));
+        }
+        (Some(cause), None) => lines.push(format!("            because {cause}")),
+        (_, _) => {}
     }
     lines
 }

@@ -31,24 +31,24 @@ pub(super) fn man() -> ExitCode {
 fn page() -> io::Result<String> {
     let mut all = cli::command();
     all.build();
-    let mut page = Vec::new();
     let main = Man::new(all.clone());
-    main.render_title(&mut page)?;
-    main.render_name_section(&mut page)?;
-    main.render_synopsis_section(&mut page)?;
-    main.render_description_section(&mut page)?;
-    let mut page = String::from_utf8_lossy(&page).into_owned();
-    for verb in all.get_subcommands().filter(|it| it.get_name() != "help") {
+    let mut start = Vec::new();
+    main.render_title(&mut start)?;
+    main.render_name_section(&mut start)?;
+    main.render_synopsis_section(&mut start)?;
+    main.render_description_section(&mut start)?;
+    let mut page = text(&start) + &notes(&all);
+    for verb in verbs(&all) {
         page.push_str(&section(verb)?);
-        for verb in verb.get_subcommands().filter(|it| it.get_name() != "help") {
-            page.push_str(&section(verb)?);
+        for part in verbs(verb) {
+            page.push_str(&section(part)?);
         }
     }
-    let mut end = Vec::new();
-    main.render_extra_section(&mut end)?;
-    page.push_str(&String::from_utf8_lossy(&end).replace(".SH EXTRA", ".SH EXAMPLES"));
-    page.push_str(PLACES);
-    Ok(page)
+    Ok(PREAMBLE.to_owned() + &page + PLACES)
+}
+
+fn verbs(of: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    of.get_subcommands().filter(|it| it.get_name() != "help")
 }
 
 /// A verb as a section of its own, its parts one level below.
@@ -61,12 +61,24 @@ fn section(verb: &clap::Command) -> io::Result<String> {
     if verb.get_arguments().next().is_some() {
         man.render_options_section(&mut parts)?;
     }
-    man.render_extra_section(&mut parts)?;
-    let parts = String::from_utf8_lossy(&parts)
-        .replace(".SH DESCRIPTION\n", "")
-        .replace(".SH EXTRA", ".SS EXAMPLES")
-        .replace(".SH ", ".SS ");
-    Ok(format!(".SH \"{name}\"\n{parts}"))
+    let parts = text(&parts).replace(".SH DESCRIPTION\n", "").replace(".SH ", ".SS ");
+    Ok(format!(".SH \"{name}\"\n{parts}{}", notes(verb)))
+}
+
+/// What is said after the options, in the lines it is written in.
+fn notes(verb: &clap::Command) -> String {
+    let Some(notes) = verb.get_after_help() else { return String::new() };
+    let notes = notes.to_string().trim_end().replace('\\', "\\e").replace('-', "\\-");
+    // A dot or an apostrophe at the start of a line would be an instruction.
+    let lines = notes.lines().map(|it| format!("\\&{it}\n"));
+    format!(".PP\n.nf\n{}.fi\n", lines.collect::<String>())
+}
+
+/// Every rendered part begins with the definition of the apostrophe, which once is enough.
+const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+
+fn text(roff: &[u8]) -> String {
+    String::from_utf8_lossy(roff).replace(PREAMBLE, "")
 }
 
 const PLACES: &str = "\

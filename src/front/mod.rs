@@ -23,6 +23,7 @@ use std::time::SystemTime;
 use clap::Parser;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use self::cli::{Cli, Verb};
 use self::words::{answer, complain, say};
@@ -88,7 +89,10 @@ const LOG: &str = "RUNG_LOG";
 /// What rung does, on standard error, as far as `filter` lets it through.
 fn log(filter: &OsStr) {
     let filter = EnvFilter::builder().parse_lossy(filter.to_string_lossy());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_writer(std::io::stderr);
     if log.try_init().is_err() {
         tracing::debug!("there is a log already");
     }

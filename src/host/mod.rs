@@ -100,7 +100,7 @@ fn explained(tried: &probe::Tried, kernel: &str) -> BTreeMap<Mechanism, Probe> {
                 cause::explain(*mechanism, doing, *errno, &evidence)
             }
             Err(Failure::Needs(needed)) => {
-                Probe::Fails { cause: Cause::Needs, detail: format!("it stands on: {needed}") }
+                Probe::Fails { cause: Cause::Needs, detail: format!("it stands on the {needed}") }
             }
         };
         (*mechanism, probe)

@@ -75,6 +75,7 @@ pub enum Mechanism {
 
 /// What trying a mechanism gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Probe {
     Works,
     Fails { cause: Cause, detail: String },
