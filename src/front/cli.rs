@@ -209,7 +209,6 @@ pub(super) struct RunOptions {
         value_name = "COMMAND",
         required = true,
         trailing_var_arg = true,
-        allow_hyphen_values = true,
         value_hint = ValueHint::CommandWithArguments
     )]
     pub(super) command: Vec<OsString>,
@@ -261,7 +260,6 @@ pub(super) struct ExplainOptions {
     #[arg(
         value_name = "COMMAND",
         trailing_var_arg = true,
-        allow_hyphen_values = true,
         value_hint = ValueHint::CommandWithArguments
     )]
     pub(super) command: Vec<OsString>,
@@ -487,6 +485,13 @@ mod tests {
             let told = arguments::parse([OsString::from(&option)]);
             assert!(!matches!(told, Err(UsageError::Unknown(_))), "{option}");
         }
+    }
+
+    /// Otherwise a slip in an option would be a question about another command.
+    #[test]
+    fn an_unknown_option_is_no_command() {
+        let wrong = Cli::try_parse_from(["rung", "check", "--levle", "1", "--", "ls"]);
+        assert_eq!(wrong.unwrap_err().kind(), ErrorKind::UnknownArgument);
     }
 
     #[test]
