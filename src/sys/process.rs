@@ -190,6 +190,12 @@ impl<'a, T> Sharing<'a, T> {
     }
 }
 
+/// Whether a `clone3` that means nothing is refused otherwise than by saying so: a filter's doing,
+/// because the kernel looks at the size of the arguments first.
+pub(crate) fn clone3_is_refused() -> bool {
+    plain(libc::SYS_clone3, [0; 6]) != Err(Errno::EINVAL)
+}
+
 /// A program ready to be executed: everything `execve(2)` reads, built beforehand.
 #[derive(Debug)]
 pub(crate) struct Image {
