@@ -63,8 +63,9 @@ fn every_byte_of_every_word_arrives() {
         std::iter::repeat_n(bytes(&large), 19).collect(),
     ];
     for words in lists {
-        let told: Vec<&OsStr> =
-            std::iter::once(OsStr::new("words")).chain(words.iter().map(OsString::as_os_str)).collect();
+        let told: Vec<&OsStr> = std::iter::once(OsStr::new("words"))
+            .chain(words.iter().map(OsString::as_os_str))
+            .collect();
         let outside = place.outside_probe(&told).end();
         let inside = place.rung(1).probe(&told).end().exited(0);
         assert_eq!(inside.text(), outside.text());
@@ -223,7 +224,8 @@ fn rung_inside_rung_is_refused() {
     place.copy_program(Path::new(env!("CARGO_BIN_EXE_rung")), &inner);
     for level in LEVELS {
         let words = ["run", "--level", "1", "--", "true"];
-        let refused = place.rung(level).words(&[&[inner.to_str().unwrap()], &words[..]].concat()).end();
+        let refused =
+            place.rung(level).words(&[&[inner.to_str().unwrap()], &words[..]].concat()).end();
         assert_eq!(refused.code(), 126, "{}", refused.err);
         let list = format!("v:rung|{}", words.join("|"));
         let path = format!("s:{}", inner.display());
@@ -236,7 +238,8 @@ fn rung_inside_rung_is_refused() {
 fn nothing_that_the_caller_left_open_is_passed_on() {
     let place = Place::new();
     let leaks = format!("leaks={}", place.outside.join("leaked").display());
-    let outside = place.outside_probe(&["caller", &leaks, place.probe.to_str().unwrap(), "shout"]).end();
+    let outside =
+        place.outside_probe(&["caller", &leaks, place.probe.to_str().unwrap(), "shout"]).end();
     assert_eq!(outside.code(), 0, "nothing leaks outside either");
     let before = tree(&place.outside);
     for level in LEVELS {
@@ -282,10 +285,27 @@ fn no_variable_passes_that_is_not_listed() {
     let secret = "hunter2-not-to-be-seen";
     let mut run = place.rung(1).env("LANG", "C.UTF-8").env("PATH", "/tmp:.:/usr/bin");
     for name in [
-        "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT",
-        "BASH_ENV", "ENV", "PYTHONSTARTUP", "NODE_OPTIONS", "GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF",
-        "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "HTTP_PROXY", "RUNG_LEVEL", "RUNG_CEILING",
-        "XDG_RUNTIME_DIR", "IFS", "PS4", "EDITOR", "BASH_FUNC_ls%%",
+        "AWS_SECRET_ACCESS_KEY",
+        "GITHUB_TOKEN",
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "LD_AUDIT",
+        "BASH_ENV",
+        "ENV",
+        "PYTHONSTARTUP",
+        "NODE_OPTIONS",
+        "GIT_SSH_COMMAND",
+        "GIT_EXTERNAL_DIFF",
+        "SSH_AUTH_SOCK",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "HTTP_PROXY",
+        "RUNG_LEVEL",
+        "RUNG_CEILING",
+        "XDG_RUNTIME_DIR",
+        "IFS",
+        "PS4",
+        "EDITOR",
+        "BASH_FUNC_ls%%",
     ] {
         run = run.env(name, secret);
     }
@@ -343,8 +363,7 @@ fn what_a_killed_run_made_of_a_protected_name_is_put_right_by_the_next() {
     let list = format!("v:probe|linger|late-exit");
     let words: Vec<&str> = steps.split(' ').collect();
     let probe = format!("s:{}", place.probe.display());
-    let mut run =
-        place.rung(2).probe(&[&words[..], &[&probe, &list, "0"]].concat()).start();
+    let mut run = place.rung(2).probe(&[&words[..], &[&probe, &list, "0"]].concat()).start();
     run.wait_for_line("ready");
     assert!(name.exists(), "nothing was made");
     run.signal(Signal::SIGKILL);

@@ -4,6 +4,8 @@
 //! profile's to say, what that means for the kernel is the plan's, and every way out of here is an
 //! [`Outcome`].
 
+pub mod inspect;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -27,7 +29,7 @@ use crate::plan::syscalls::{self, Filter};
 use crate::plan::{self, PlanError, Receipt, RecordedPlan, SandboxPlan, Watched};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{self, Permit, Question, Refusal, Verdict};
-use crate::profile::{self, Durable, Ladder, Profile};
+use crate::profile::{self, Durable, Ladder, Profile, Settings};
 use crate::sys;
 
 /// What surrounds the process, gathered once by `main`: nothing below asks for it again.
@@ -106,11 +108,6 @@ pub enum EngineError {
     Watch(#[from] WatchError),
 }
 
-/// The level of a run that names none.
-pub const DEFAULT_LEVEL: Level = Level::LocalWrites;
-/// The highest level where no configuration says otherwise.
-pub const DEFAULT_CEILING: Level = Level::TestExecution;
-
 /// The caller's umask; from here on, what rung writes is for its user alone.
 pub fn take_file_mask() -> u32 {
     sys::process::file_mask(0o077)
@@ -122,6 +119,22 @@ pub fn inherited(number: i32) -> io::Result<fs::File> {
 }
 
 impl Surroundings {
+    /// The ceiling and the default level, as the organisation and the user set them.
+    pub fn settings(&self) -> Result<Settings, EngineError> {
+        let read = |directory: &Path| {
+            let path = directory.join(profile::SETTINGS_FILE);
+            match fs::read_to_string(&path) {
+                Ok(text) => Ok(Some(profile::Source { name: path.display().to_string(), text })),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(EngineError::Read { path, source }),
+            }
+        };
+        let system = read(&self.directories.system)?;
+        let user = read(&self.directories.user)?;
+        profile::settings(system.as_ref(), user.as_ref())
+            .map_err(|error| EngineError::Profile(error.render(false)))
+    }
+
     /// The whole profile of one level, with the organisation's and the user's changes.
     pub fn profile(&self, level: Level) -> Result<Profile, EngineError> {
         profile_for(level, &self.layers()?, None)
@@ -184,7 +197,17 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
 
 /// Decides and compiles; touches nothing.
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
-    let level = ask.level.unwrap_or(DEFAULT_LEVEL);
+    let Settings { ceiling, default_level } = around.settings()?;
+    consider_below(ceiling, ask.level.unwrap_or(default_level), ask, around)
+}
+
+fn consider_below(
+    ceiling: Level,
+    level: Level,
+    ask: Ask,
+    around: &Surroundings,
+) -> Result<Considered, EngineError> {
+    tracing::Span::current().record("level", level.number());
     let layers = around.layers()?;
     let mut host = host::facts(&around.directories.state.join("host.json"))?;
     host.state_directories = state_directories(&around.directories);
@@ -214,23 +237,27 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
         ids: ask.ids,
         streams: ask.streams,
     };
-    let ladder = Ladder { ceiling: DEFAULT_CEILING, profiles: [(level, profile)].into() };
+    let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
         let profile = only(ladder, level)?;
         let filter = syscalls::compiled(profile.syscalls.table, host.arch);
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
         return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
     }
-    explain_refusal(request, &layers)
+    explain_refusal(ceiling, request, &layers)
 }
 
 /// Decides once more with every level at hand, so that the refusal can say which one would do.
-fn explain_refusal(request: Request, layers: &[profile::Layer]) -> Result<Considered, EngineError> {
-    let levels = Level::ALL.into_iter().filter(|it| *it <= DEFAULT_CEILING.max(request.level));
+fn explain_refusal(
+    ceiling: Level,
+    request: Request,
+    layers: &[profile::Layer],
+) -> Result<Considered, EngineError> {
+    let levels = Level::ALL.into_iter().filter(|it| *it <= ceiling.max(request.level));
     let profiles = levels
         .map(|level| Ok((level, profile_for(level, layers, None)?)))
         .collect::<Result<BTreeMap<_, _>, EngineError>>()?;
-    let ladder = Ladder { ceiling: DEFAULT_CEILING, profiles };
+    let ladder = Ladder { ceiling, profiles };
     let verdict = policy::decide(&request, &ladder);
     let profile = Box::new(only(ladder, request.level)?);
     let request = Box::new(request);
@@ -369,7 +396,7 @@ fn program(
 
 /// Runs one command and says what became of it. Every failure is an outcome.
 pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
-    let fallback = ask.level.unwrap_or(DEFAULT_LEVEL);
+    let fallback = ask.level.unwrap_or(Settings::default().default_level);
     if ask.ids.run.is_empty() {
         match new_run(around.now) {
             Ok(run) => ask.ids.run = run,
@@ -377,6 +404,8 @@ pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
         }
     }
     let ids = ask.ids.clone();
+    let span = tracing::info_span!("run", id = ids.run, level = tracing::field::Empty);
+    let _entered = span.enter();
     match pipeline(ask, around) {
         Ok(outcome) => outcome,
         Err(error) => failed(ids, fallback, error.to_string()),

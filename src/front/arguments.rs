@@ -11,35 +11,6 @@ use std::path::PathBuf;
 use crate::engine::{self, NeedsShell};
 use crate::model::{Arg, Ids, Level, Span, parse_quantity};
 
-/// What `rung run --help` prints.
-pub(super) const HELP: &str = "\
-rung run: runs one command inside the permissions of one level
-
-usage: rung run [options] [--] COMMAND [ARGUMENT ...]
-
-  -l, --level N          1 read-only research, 2 local writes (default), 3 test execution,
-                         4 to 6 need a configured ceiling
-  -w, --workspace DIR    the tree the command works on (default: the git checkout around the
-                         working directory, or the directory itself)
-  -C, --directory DIR    where the command starts
-      --timeout TIME     a shorter wall limit than the profile's, such as \"30 s\"
-      --report FILE|FD   the outcome as JSON, in a file or on a descriptor from 3 up
-      --json             the outcome as JSON on standard error, after the command has ended
-      --tty WHEN         auto (default), raw: terminal control sequences pass, never
-      --agent ID, --task ID, --session ID, --traceparent CONTEXT
-                         recorded with the run
-  -q, --quiet            no words about a refusal, only the exit code
-
-The exit code is the command's own; 124 stopped by a limit, 125 rung failed and nothing ran,
-126 refused by policy, 127 no such program, 75 waiting for an approval, 2 usage.
-
-examples:
-  rung run --level 1 -- rg TODO src
-  rung run --level 3 -- cargo test --lib
-  rung run --level 3 --timeout \"5 min\" --report out.json -- npm test
-  rung check --level 2 -- git commit -m wip    would it be allowed? runs nothing
-";
-
 /// What the caller asked for, in the caller's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunArguments {
@@ -58,6 +29,28 @@ pub(super) struct RunArguments {
     /// Print nothing about a refusal but the exit code.
     pub(super) quiet: bool,
 }
+
+/// Every option that [`parse`] knows besides `--help`, for the test that holds it and the
+/// description in `cli` together.
+#[cfg(test)]
+pub(super) const OPTIONS: [&str; 16] = [
+    "--level",
+    "-l",
+    "--workspace",
+    "-w",
+    "--directory",
+    "-C",
+    "--timeout",
+    "--report",
+    "--json",
+    "--tty",
+    "--agent",
+    "--task",
+    "--session",
+    "--traceparent",
+    "--quiet",
+    "-q",
+];
 
 /// Where the outcome is written as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,11 +113,11 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
     while let Some(word) = words.next() {
         let bytes = word.as_bytes();
         if bytes == b"--" {
-            read.argv = command(words)?;
+            read.argv = command_line(words)?;
             break;
         }
         if !bytes.starts_with(b"-") || bytes == b"-" {
-            read.argv = command(std::iter::once(word).chain(words))?;
+            read.argv = command_line(std::iter::once(word).chain(words))?;
             break;
         }
         let Some(text) = word.to_str() else {
@@ -171,14 +164,10 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
             _ => return Err(UsageError::Unknown(text.to_owned())),
         }
     }
-    match read.argv.as_slice() {
-        [] => Err(UsageError::NoCommand),
-        [only] => {
-            read.argv = single(only)?;
-            Ok(Parsed::Run(Box::new(read)))
-        }
-        _ => Ok(Parsed::Run(Box::new(read))),
+    if read.argv.is_empty() {
+        return Err(UsageError::NoCommand);
     }
+    Ok(Parsed::Run(Box::new(read)))
 }
 
 fn command(words: impl Iterator<Item = OsString>) -> Result<Vec<Arg>, UsageError> {
@@ -190,6 +179,16 @@ fn command(words: impl Iterator<Item = OsString>) -> Result<Vec<Arg>, UsageError
         .collect()
 }
 
+/// The words of a command that came whole, as one word or as several.
+pub(super) fn command_line(words: impl Iterator<Item = OsString>) -> Result<Vec<Arg>, UsageError> {
+    let argv = command(words)?;
+    match argv.as_slice() {
+        [] => Err(UsageError::NoCommand),
+        [only] => single(only),
+        _ => Ok(argv),
+    }
+}
+
 /// A single word with blanks in it is a line that somebody typed as a whole.
 fn single(word: &Arg) -> Result<Vec<Arg>, UsageError> {
     match word.as_str() {
@@ -199,11 +198,13 @@ fn single(word: &Arg) -> Result<Vec<Arg>, UsageError> {
 }
 
 fn level(value: &OsString) -> Result<Level, UsageError> {
-    let wrong = |problem: String| UsageError::Value { option: "--level", problem };
-    let shown = value.to_string_lossy();
-    let number: u8 =
-        shown.parse().map_err(|_| wrong(format!("`{shown}` is not a number from 1 to 6")))?;
-    Level::try_from(number).map_err(|error| wrong(error.to_string()))
+    level_of(&value.to_string_lossy())
+        .map_err(|problem| UsageError::Value { option: "--level", problem })
+}
+
+pub(super) fn level_of(text: &str) -> Result<Level, String> {
+    let number: u8 = text.parse().map_err(|_| format!("`{text}` is not a number from 1 to 6"))?;
+    Level::try_from(number).map_err(|error| error.to_string())
 }
 
 fn timeout(value: &OsString) -> Result<Span, UsageError> {
@@ -211,7 +212,7 @@ fn timeout(value: &OsString) -> Result<Span, UsageError> {
         .map_err(|error| UsageError::Value { option: "--timeout", problem: error.to_string() })
 }
 
-fn report(value: OsString) -> Result<Report, UsageError> {
+pub(super) fn report(value: OsString) -> Result<Report, UsageError> {
     /// 0 to 2 are the command's own streams.
     const FIRST: i32 = 3;
     match value.to_str().map(str::parse::<i32>) {
@@ -238,16 +239,19 @@ fn terminal(value: &OsString) -> Result<TerminalChoice, UsageError> {
 
 /// An identifier that goes into every record: short, printable, one line.
 fn id(option: &'static str, value: OsString) -> Result<String, UsageError> {
+    let text = value.into_string().map_err(|_| "it is not UTF-8".to_owned());
+    text.and_then(|it| id_of(&it)).map_err(|problem| UsageError::Value { option, problem })
+}
+
+pub(super) fn id_of(text: &str) -> Result<String, String> {
     const ID_BYTES_MAX: usize = 128;
-    let wrong = |problem: &str| UsageError::Value { option, problem: problem.to_owned() };
-    let text = value.into_string().map_err(|_| wrong("it is not UTF-8"))?;
     if text.is_empty() || text.len() > ID_BYTES_MAX {
-        return Err(wrong("it must have 1 to 128 bytes"));
+        return Err(format!("it must have 1 to {ID_BYTES_MAX} bytes"));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(wrong("it may have printable ASCII characters only, and no blanks"));
+        return Err("it may have printable ASCII characters only, and no blanks".to_owned());
     }
-    Ok(text)
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]

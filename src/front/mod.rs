@@ -4,14 +4,29 @@
 //! JSON. Nothing is decided here, and this is the only module that prints.
 
 mod arguments;
+mod audit;
+mod check;
+mod cli;
+mod doctor;
+mod explain;
+mod manual;
+mod profile;
 mod run;
+mod words;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use clap::Parser;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use self::cli::{Cli, Verb};
+use self::words::{answer, complain, say};
 use crate::engine::{self, Directories, Surroundings};
 
 /// A command line that means nothing.
@@ -27,9 +42,59 @@ pub fn main(
 ) -> ExitCode {
     let mut words = arguments.into_iter().skip(1);
     let around = surroundings(environment.into_iter().collect(), now);
+    if let Some(filter) = around.environment.get(OsStr::new(LOG)) {
+        log(filter);
+    }
     match words.next() {
         Some(verb) if verb == "run" => run::run(words, &around),
-        _ => ExitCode::from(USAGE),
+        verb => other(verb.into_iter().chain(words), &around),
+    }
+}
+
+/// Every verb that does not stand on the launch path.
+fn other(words: impl Iterator<Item = OsString>, around: &Surroundings) -> ExitCode {
+    let read = match Cli::try_parse_from(std::iter::once(OsString::from("rung")).chain(words)) {
+        Ok(read) => read,
+        Err(error) => return no_verb(&error),
+    };
+    match read.verb {
+        // Only `main` gets here with `run`, and it does not.
+        Verb::Run(_) => complain("`run` must be the first word", USAGE),
+        Verb::Check(options) => check::check(options, around),
+        Verb::Explain(options) => explain::explain(options, around),
+        Verb::Levels { json } => explain::levels(json, around),
+        Verb::Doctor { json } => doctor::doctor(json, around),
+        Verb::Profile(verb) => profile::profile(verb, around),
+        Verb::Audit(verb) => audit::audit(verb, around),
+        Verb::Completions { shell } => manual::completions(shell),
+        Verb::Man => manual::man(),
+    }
+}
+
+/// Help that was asked for is an answer; anything else is a complaint.
+fn no_verb(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => answer(&error.to_string()),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            say(std::io::stderr(), &error.to_string());
+            ExitCode::from(USAGE)
+        }
+        _ => complain(&cli::problem(error), USAGE),
+    }
+}
+
+/// The variable that asks for rung's own log.
+const LOG: &str = "RUNG_LOG";
+
+/// What rung does, on standard error, as far as `filter` lets it through.
+fn log(filter: &OsStr) {
+    let filter = EnvFilter::builder().parse_lossy(filter.to_string_lossy());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_writer(std::io::stderr);
+    if log.try_init().is_err() {
+        tracing::debug!("there is a log already");
     }
 }
 

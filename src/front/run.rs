@@ -6,38 +6,32 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use super::arguments::{self, Parsed, Report, RunArguments, TerminalChoice};
-use super::{FAILED, USAGE};
+use super::words::{answer, complain, complaint, say};
+use super::{FAILED, USAGE, cli};
 use crate::engine::{self, Ask, Surroundings};
 use crate::model::{Outcome, Status, Streams};
 
 /// Lines that rung itself prints about one refusal.
-const LINES_MAX: usize = 3;
+pub(super) const LINES_MAX: usize = 3;
 
 pub(super) fn run(words: impl Iterator<Item = OsString>, around: &Surroundings) -> ExitCode {
     let read = match arguments::parse(words) {
         Ok(Parsed::Run(read)) => *read,
         Ok(Parsed::Help) => {
-            say(io::stdout(), arguments::HELP);
-            return ExitCode::SUCCESS;
+            return answer(&cli::help_of("run"));
         }
-        Err(error) => {
-            say(io::stderr(), &format!("rung: {error}\n"));
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return complain(&error.to_string(), USAGE),
     };
     // Before anything opens: what is inherited beyond the streams is not the command's business.
     let report = match read.report.as_ref().map(open_report).transpose() {
         Ok(report) => report,
-        Err(error) => {
-            say(io::stderr(), &format!("rung: the report cannot be written: {error}\n"));
-            return ExitCode::from(FAILED);
-        }
+        Err(error) => return complain(&format!("the report cannot be written: {error}"), FAILED),
     };
     let outcome = engine::run(ask(&read), around);
     conclude(&read, report, &outcome)
 }
 
-fn ask(read: &RunArguments) -> Ask {
+pub(super) fn ask(read: &RunArguments) -> Ask {
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let streams = match (read.terminal, terminal) {
         (TerminalChoice::Auto, true) => Streams::Terminal,
@@ -55,7 +49,7 @@ fn ask(read: &RunArguments) -> Ask {
     }
 }
 
-fn open_report(report: &Report) -> io::Result<File> {
+pub(super) fn open_report(report: &Report) -> io::Result<File> {
     match report {
         Report::File(path) => File::create(path),
         Report::Descriptor(number) => engine::inherited(*number),
@@ -91,12 +85,5 @@ fn words(outcome: &Outcome) -> String {
     if let more @ 1.. = outcome.denials.len().saturating_sub(1) {
         lines.push(format!("and {more} more, in `rung audit show {}`", outcome.ids.run));
     }
-    lines.iter().flat_map(|line| ["rung: ", line, "\n"]).collect()
-}
-
-/// Prints; a closed stream is the reader's own choice.
-fn say(mut to: impl Write, text: &str) {
-    if to.write_all(text.as_bytes()).is_err() {
-        tracing::debug!("a message found no reader");
-    }
+    lines.iter().map(|it| complaint(it)).collect()
 }

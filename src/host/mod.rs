@@ -4,6 +4,7 @@
 //! say what should be, a forked probe says what is. Where things lie is looked up by name for
 //! exactly the paths that a profile and a request name; no directory is read.
 
+mod cause;
 mod probe;
 
 use std::collections::BTreeMap;
@@ -16,8 +17,11 @@ use serde::{Deserialize, Serialize};
 
 pub use probe::ProbeError;
 
+use cause::Evidence;
+use probe::Failure;
+
 use crate::model::{
-    Arch, Arg, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
+    Arch, Arg, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
 };
 
 /// Why the machine could not be looked at.
@@ -41,14 +45,18 @@ struct Remembered {
 
 /// The machine without any path: from the last look in this boot, or by probing now.
 pub fn facts(remembered: &Path) -> Result<HostFacts, HostError> {
-    let boot = boot_id()?;
-    if let Some(known) = recall(remembered, &boot) {
+    let boot = boot_id();
+    if let Some(boot) = &boot
+        && let Some(known) = recall(remembered, boot)
+    {
         return Ok(known);
     }
     let facts = look_again()?;
     // Something that does not work may be mended at any time, so only a whole machine is worth
     // remembering.
-    if Mechanism::ALL.iter().all(|it| facts.works(*it)) {
+    if let Some(boot) = boot
+        && Mechanism::ALL.iter().all(|it| facts.works(*it))
+    {
         let remember = Remembered {
             boot,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -63,37 +71,54 @@ pub fn facts(remembered: &Path) -> Result<HostFacts, HostError> {
 pub fn look_again() -> Result<HostFacts, HostError> {
     let uid = nix::unistd::getuid().as_raw();
     let gid = nix::unistd::getgid().as_raw();
-    let landlock_abi = probe::landlock_abi();
-    let mut probes = probe::mechanisms(uid, gid)?;
-    if landlock_abi > 0 {
-        probes.insert(Mechanism::Landlock, Probe::Works);
-    }
+    let kernel = kernel()?;
+    let mut tried = probe::mechanisms(uid, gid)?;
+    let landlock = probe::landlock_abi();
+    tried.insert(Mechanism::Landlock, landlock.map(drop));
     Ok(HostFacts {
-        kernel: kernel()?,
+        probes: explained(&tried, &kernel),
+        kernel,
         arch: arch()?,
         uid,
         gid,
-        last_capability: last_capability()?,
-        landlock_abi,
-        probes,
+        last_capability: crate::sys::capability::last(),
+        landlock_abi: landlock.unwrap_or(0),
         cgroup: None,
         state_directories: Vec::new(),
         paths: BTreeMap::new(),
     })
 }
 
+/// What was tried, each failure with its cause.
+fn explained(tried: &probe::Tried, kernel: &str) -> BTreeMap<Mechanism, Probe> {
+    let whole = tried.values().all(Result::is_ok);
+    let evidence = if whole { Evidence::default() } else { Evidence::gather(kernel) };
+    let probe = |(mechanism, result): (&Mechanism, &Result<(), Failure>)| {
+        let probe = match result {
+            Ok(()) => Probe::Works,
+            Err(Failure::Call { doing, errno }) => {
+                cause::explain(*mechanism, doing, *errno, &evidence)
+            }
+            Err(Failure::Needs(needed)) => {
+                Probe::Fails { cause: Cause::Needs, detail: format!("it stands on the {needed}") }
+            }
+        };
+        (*mechanism, probe)
+    };
+    tried.iter().map(probe).collect()
+}
+
+/// Asked of the kernel itself: `/proc` may be masked.
 fn kernel() -> Result<String, HostError> {
-    read_line("/proc/sys/kernel/osrelease")
+    let lookup = |source| HostError::Lookup { path: "uname".into(), source };
+    let name = nix::sys::utsname::uname().map_err(|errno| lookup(errno.into()))?;
+    Ok(name.release().to_string_lossy().into_owned())
 }
 
-fn boot_id() -> Result<String, HostError> {
-    read_line("/proc/sys/kernel/random/boot_id")
-}
-
-fn read_line(path: &str) -> Result<String, HostError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| HostError::Lookup { path: path.into(), source })?;
-    Ok(text.trim_end().to_owned())
+/// Nothing where `/proc` is masked; then nothing is remembered.
+fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim_end().to_owned())
 }
 
 fn arch() -> Result<Arch, HostError> {
@@ -102,13 +127,6 @@ fn arch() -> Result<Arch, HostError> {
         "aarch64" => Ok(Arch::Aarch64),
         _ => Err(HostError::Arch),
     }
-}
-
-fn last_capability() -> Result<u8, HostError> {
-    let path = "/proc/sys/kernel/cap_last_cap";
-    let wrong =
-        || HostError::Lookup { path: path.into(), source: io::ErrorKind::InvalidData.into() };
-    read_line(path)?.parse().map_err(|_| wrong())
 }
 
 /// `None` for anything but a note of this boot and this version; a bad note only costs a probe.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use crate::model::{Cause, Mechanism, Probe};
+use crate::model::Mechanism;
 use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
 };
@@ -34,13 +34,28 @@ struct Kit {
     inner_gid_map: Vec<u8>,
 }
 
-/// Highest Landlock ABI; 0 without Landlock.
-pub(super) fn landlock_abi() -> u32 {
-    landlock::abi().unwrap_or(0)
+/// What trying gave: each mechanism, or the error number and the step that gave it.
+pub(super) type Tried = BTreeMap<Mechanism, Result<(), Failure>>;
+
+/// Where a mechanism stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    Call {
+        doing: &'static str,
+        errno: Errno,
+    },
+    /// Not tried, because this one does not work.
+    Needs(Mechanism),
+}
+
+/// Highest Landlock ABI, or why there is none.
+pub(super) fn landlock_abi() -> Result<u32, Failure> {
+    let doing = "asking for the version of Landlock";
+    landlock::abi().map_err(|errno| Failure::Call { doing, errno })
 }
 
 /// Tries every mechanism but Landlock.
-pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<BTreeMap<Mechanism, Probe>, ProbeError> {
+pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<Tried, ProbeError> {
     let (reports, report) =
         descriptor::pipe().map_err(|errno| ProbeError { doing: "making a pipe", errno })?;
     let inner = |id: u32| if uid == 0 { 65_534 } else { id };
@@ -55,17 +70,17 @@ pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<BTreeMap<Mechanism, Probe
     let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
     #[expect(unsafe_code, reason = "the probe is a fork like the launcher's")]
     // SAFETY: `child` calls only `sys`, and rung has one thread when it looks at the host.
-    let forked = unsafe { process::fork(flags, None, &kit, child) };
+    let forked = unsafe { process::fork(flags, &kit, child) };
     let mut found = BTreeMap::new();
     match forked {
         Err(errno) => {
-            let failed = failure(Mechanism::UserNamespace, errno);
-            found.insert(Mechanism::UserNamespace, failed);
+            let doing = "creating the namespaces";
+            found.insert(Mechanism::UserNamespace, Err(Failure::Call { doing, errno }));
         }
         Ok(probe) => {
-            found.insert(Mechanism::PidNamespace, Probe::Works);
-            let traced = process::seize(probe.pid)
-                .map_or_else(|errno| failure(Mechanism::Ptrace, errno), |()| Probe::Works);
+            found.insert(Mechanism::PidNamespace, Ok(()));
+            let doing = "attaching to the probe";
+            let traced = process::seize(probe.pid).map_err(|errno| Failure::Call { doing, errno });
             found.insert(Mechanism::Ptrace, traced);
             drop(kit);
             collect(&reports, &mut found)?;
@@ -73,16 +88,39 @@ pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<BTreeMap<Mechanism, Probe
                 .map_err(|errno| ProbeError { doing: "waiting for the probe", errno })?;
         }
     }
-    for mechanism in Mechanism::ALL {
-        found.entry(mechanism).or_insert_with(|| Probe::Fails {
-            cause: Cause::Needs,
-            detail: "not reached, because something before it does not work".to_owned(),
-        });
+    for mechanism in Mechanism::ALL.into_iter().filter(|it| *it != Mechanism::Landlock) {
+        if !found.contains_key(&mechanism) {
+            let needed =
+                foundations(mechanism).into_iter().find(|it| found.get(it) != Some(&Ok(())));
+            let needed = needed.unwrap_or(Mechanism::UserNamespace);
+            found.insert(mechanism, Err(Failure::Needs(needed)));
+        }
     }
     Ok(found)
 }
 
-fn collect(reports: &OwnedFd, found: &mut BTreeMap<Mechanism, Probe>) -> Result<(), ProbeError> {
+/// What has to work before the mechanism can be tried, first things first.
+fn foundations(mechanism: Mechanism) -> Vec<Mechanism> {
+    let mut needed = vec![Mechanism::UserNamespace];
+    match mechanism {
+        Mechanism::NestedUserNamespace => needed.extend([Mechanism::Mount, Mechanism::Proc]),
+        Mechanism::DetachedMounts
+        | Mechanism::Devpts
+        | Mechanism::Overlay
+        | Mechanism::Loopback
+        | Mechanism::Proc => needed.push(Mechanism::Mount),
+        Mechanism::UserNamespace
+        | Mechanism::Mount
+        | Mechanism::PidNamespace
+        | Mechanism::Seccomp
+        | Mechanism::SeccompNotify
+        | Mechanism::Landlock
+        | Mechanism::Ptrace => {}
+    }
+    needed
+}
+
+fn collect(reports: &OwnedFd, found: &mut Tried) -> Result<(), ProbeError> {
     let mut message = [0_u8; 2];
     loop {
         let count = descriptor::read(reports.as_fd(), &mut message)
@@ -93,27 +131,33 @@ fn collect(reports: &OwnedFd, found: &mut BTreeMap<Mechanism, Probe>) -> Result<
         }
         let Some(mechanism) = Mechanism::ALL.get(usize::from(number)) else { continue };
         let result = match errno {
-            0 => Probe::Works,
-            errno => failure(*mechanism, Errno::from_raw(i32::from(errno))),
+            0 => Ok(()),
+            errno => Err(Failure::Call {
+                doing: step(*mechanism),
+                errno: Errno::from_raw(i32::from(errno)),
+            }),
         };
         found.insert(*mechanism, result);
     }
 }
 
-/// What an error of a mechanism means, as far as the number tells.
-fn failure(mechanism: Mechanism, errno: Errno) -> Probe {
-    let cause = match (mechanism, errno) {
-        (_, Errno::ENOSYS) => Cause::KernelTooOld,
-        (Mechanism::UserNamespace | Mechanism::NestedUserNamespace, Errno::ENOSPC) => {
-            Cause::NamespaceLimit
-        }
-        (Mechanism::UserNamespace, Errno::EPERM | Errno::EINVAL) => Cause::NamespacesForbidden,
-        (Mechanism::Mount | Mechanism::Loopback, Errno::EPERM | Errno::EACCES) => Cause::AppArmor,
-        (Mechanism::Proc, Errno::EPERM) => Cause::MaskedProc,
-        (Mechanism::Ptrace, Errno::EPERM) => Cause::Yama,
-        _ => Cause::Unknown,
-    };
-    Probe::Fails { cause, detail: errno.to_string() }
+/// What the child was doing for this mechanism.
+fn step(mechanism: Mechanism) -> &'static str {
+    match mechanism {
+        Mechanism::UserNamespace => "mapping the user into the namespace",
+        Mechanism::Mount => "mounting a tmpfs",
+        Mechanism::DetachedMounts => "cloning the tree of mounts read-only",
+        Mechanism::PidNamespace => "creating a pid namespace",
+        Mechanism::Loopback => "bringing up lo",
+        Mechanism::Proc => "mounting a fresh /proc",
+        Mechanism::NestedUserNamespace => "creating a second user namespace",
+        Mechanism::Seccomp => "loading a filter",
+        Mechanism::SeccompNotify => "loading a filter that asks",
+        Mechanism::Landlock => "asking for the version of Landlock",
+        Mechanism::Ptrace => "attaching to the probe",
+        Mechanism::Overlay => "mounting an overlay",
+        Mechanism::Devpts => "mounting a fresh devpts",
+    }
 }
 
 /// Tries the mechanisms in the order in which they stand on one another.

@@ -14,7 +14,7 @@ use super::init;
 use super::kit::Kit;
 use super::report::{Failure, Message, Step};
 use super::view;
-use crate::sys::process::{self, NEW_MOUNT, NEW_USER};
+use crate::sys::process::{self, NEW_MOUNT, NEW_USER, Sharing};
 use crate::sys::{capability, descriptor, landlock, network, pty, seccomp};
 
 /// Exit status of a process that could not do its part; the message says why.
@@ -89,11 +89,17 @@ fn sandbox(kit: &Kit) -> Result<(i32, Option<OwnedFd>), Failure> {
     // Before the fork, so that there is no moment in which the command could attach to init.
     process::dumpable(false).map_err(at(Step::InitConfinement))?;
     process::set_signal_mask(!0).map_err(at(Step::InitConfinement))?;
+    for number in 0..=kit.last_capability {
+        process::drop_bounding(number).map_err(at(Step::Capabilities))?;
+    }
     let start = Start { kit, terminal };
-    #[expect(unsafe_code, reason = "the second of the two forks")]
-    // SAFETY: `payload` calls only `sys`, and this process, itself just forked, has one thread.
-    let child = unsafe { process::fork(0, None, &start, payload) };
-    Ok((child.map_err(at(Step::PayloadFork))?.pid, start.terminal))
+    let child = Sharing::new(&start, payload).map_err(at(Step::PayloadFork))?;
+    #[expect(unsafe_code, reason = "the second of the two clones")]
+    // SAFETY: `payload` calls only `sys`; this process, itself just cloned, has one thread and
+    // waits here until the payload has become the command, so `start` and `child` stay.
+    let pid = unsafe { child.start_and_wait() }.map_err(at(Step::PayloadFork))?;
+    drop(child);
+    Ok((pid, start.terminal))
 }
 
 fn map_ids(kit: &Kit) -> Result<(), Errno> {
@@ -110,30 +116,11 @@ fn map_inner_ids(kit: &Kit, proc: BorrowedFd<'_>) -> Result<(), Errno> {
     descriptor::put(proc.as_raw_fd(), c"1/gid_map", &kit.inner_gid_map)
 }
 
-/// One more user and mount namespace, which this process takes itself, and no other of any kind:
-/// the kernel then refuses to make any (ENOSPC), whatever a filter overlooks.
+/// One more user namespace, which this process takes itself, and then none: the kernel refuses to
+/// make any (ENOSPC), whatever a filter overlooks. Without one nobody inside has the capability that
+/// every other kind of namespace needs.
 fn forbid_namespaces(proc: BorrowedFd<'_>) -> Result<(), Errno> {
-    let directory = descriptor::open_at(
-        proc.as_raw_fd(),
-        c"sys/user",
-        libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,
-        0,
-    )?;
-    let number = directory.as_raw_fd();
-    descriptor::put(number, c"max_user_namespaces", b"1")?;
-    // The third is the detached `/proc` in our hand, which counts as one until it is closed. Without
-    // a user namespace to own it, nobody inside could use what is then left.
-    descriptor::put(number, c"max_mnt_namespaces", b"3")?;
-    for name in [
-        c"max_net_namespaces",
-        c"max_pid_namespaces",
-        c"max_ipc_namespaces",
-        c"max_uts_namespaces",
-        c"max_cgroup_namespaces",
-    ] {
-        descriptor::put(number, name, b"0")?;
-    }
-    Ok(())
+    descriptor::put(proc.as_raw_fd(), c"sys/user/max_user_namespaces", b"1")
 }
 
 /// Opens a new pair of the sandbox's own `devpts`: the master goes to the supervisor.
@@ -177,14 +164,15 @@ fn become_command(start: &Start<'_>) -> Result<std::convert::Infallible, Failure
     for (index, (resource, value)) in kit.limits.iter().enumerate() {
         process::limit(*resource, *value).map_err(at_index(Step::ResourceLimits, index))?;
     }
-    drop_privileges(kit.last_capability).map_err(at(Step::Capabilities))?;
+    drop_privileges().map_err(at(Step::Capabilities))?;
     process::no_new_privs().map_err(at(Step::NoNewPrivs))?;
     process::file_mask(kit.file_mask);
     descriptor::enter_path(&kit.cwd).map_err(at(Step::WorkingDirectory))?;
     if let Some(ruleset) = &kit.ruleset {
         landlock::restrict_self(ruleset.as_fd()).map_err(at(Step::Landlock))?;
     }
-    process::reset_signals().map_err(at(Step::Signals))?;
+    // The dispositions are the supervisor's, which has reset them all.
+    process::set_signal_mask(0).map_err(at(Step::Signals))?;
     descriptor::close_at_exec(3).map_err(at(Step::Descriptors))?;
     wait_for_init(kit).map_err(at(Step::InitConfinement))?;
     seccomp::load(&kit.filter).map_err(at(Step::Seccomp))?;
@@ -223,14 +211,12 @@ fn connect_streams(start: &Start<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// No capability in any set, and none to be had again, not even by becoming uid 0.
-pub(super) fn drop_privileges(last_capability: u8) -> Result<(), Errno> {
+/// No capability in any set, and none to be had again, not even by becoming uid 0. The bounding set
+/// has been emptied by init and is inherited.
+pub(super) fn drop_privileges() -> Result<(), Errno> {
     /// `NOROOT`, `NO_SETUID_FIXUP`, `NO_CAP_AMBIENT_RAISE`, each with its lock; `KEEP_CAPS` locked off
     /// (linux/securebits.h).
     const BITS: u32 = 0b1110_1111;
-    for number in 0..=last_capability {
-        process::drop_bounding(number)?;
-    }
     process::clear_ambient()?;
     process::securebits(BITS)?;
     capability::drop_all()

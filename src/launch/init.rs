@@ -5,20 +5,26 @@
 //! its supervisor, because the control pipe closes whatever way the supervisor dies; and when it
 //! ends, the kernel kills what is left in the namespace.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
 use super::child::{at, drop_privileges};
 use super::kit::Kit;
 use super::report::{Ended, Failure, Message, Step};
-use crate::sys::{arena, descriptor, landlock, process, seccomp};
+use crate::sys::{descriptor, landlock, process, seccomp};
 
 /// Exit status where init itself could not go on.
 const BROKEN: i32 = 125;
 
 /// How many signals of the supervisor are taken at a time.
 const SIGNALS_MAX: usize = 16;
+
+/// Init's ends of what connects it with the supervisor.
+struct Wires<'a> {
+    control: BorrowedFd<'a>,
+    status: BorrowedFd<'a>,
+}
 
 /// The life of init once the command's process exists.
 pub(super) fn run(kit: &Kit, payload: i32) -> ! {
@@ -30,14 +36,9 @@ pub(super) fn run(kit: &Kit, payload: i32) -> ! {
             process::exit_now(BROKEN)
         }
     };
-    #[expect(unsafe_code, reason = "init keeps nothing of the supervisor's memory")]
-    // SAFETY: from here to the end this process reads the two descriptors in `kit`, which lie on
-    // the stack, and nothing that was allocated; it leaves without running destructors.
-    unsafe {
-        arena::abandon();
-    }
-    let status = supervise(kit, payload, children.as_fd());
-    finish(kit, status)
+    let wires = Wires { control: kit.control.as_fd(), status: kit.status.as_fd() };
+    let status = supervise(&wires, payload, children.as_fd());
+    finish(&wires, status)
 }
 
 fn confine(kit: &Kit) -> Result<std::os::fd::OwnedFd, Failure> {
@@ -46,7 +47,7 @@ fn confine(kit: &Kit) -> Result<std::os::fd::OwnedFd, Failure> {
     let children = process::signal_fd(process::mask_of(libc::SIGCHLD)).map_err(&fail)?;
     // The command has its own copies of the streams.
     descriptor::close_between(0, 2).map_err(&fail)?;
-    drop_privileges(kit.last_capability).map_err(&fail)?;
+    drop_privileges().map_err(&fail)?;
     process::no_new_privs().map_err(&fail)?;
     if let Some(ruleset) = &kit.init_ruleset {
         landlock::restrict_self(ruleset.as_fd()).map_err(&fail)?;
@@ -57,11 +58,11 @@ fn confine(kit: &Kit) -> Result<std::os::fd::OwnedFd, Failure> {
 }
 
 /// Until the command's process has ended, or nobody wants it any more. Returns its status.
-fn supervise(kit: &Kit, payload: i32, children: std::os::fd::BorrowedFd<'_>) -> i32 {
+fn supervise(wires: &Wires<'_>, payload: i32, children: BorrowedFd<'_>) -> i32 {
     let entry = |number| libc::pollfd { fd: number, events: libc::POLLIN, revents: 0 };
-    let mut entries = [entry(children.as_raw_fd()), entry(kit.control.as_raw_fd())];
+    let mut entries = [entry(children.as_raw_fd()), entry(wires.control.as_raw_fd())];
     loop {
-        if let Some(status) = reap(kit, payload) {
+        if let Some(status) = reap(wires, payload) {
             return status;
         }
         match process::poll(&mut entries, None) {
@@ -75,22 +76,20 @@ fn supervise(kit: &Kit, payload: i32, children: std::os::fd::BorrowedFd<'_>) -> 
             _ = descriptor::read(children, &mut info);
         }
         if control.revents != 0 {
-            pass_on(kit, payload);
+            pass_on(wires, payload);
         }
     }
 }
 
 /// Collects every child that has ended. A child that only stopped because it made this process its
 /// tracer (`PTRACE_TRACEME`) is sent on its way: it has not ended.
-fn reap(kit: &Kit, payload: i32) -> Option<i32> {
+fn reap(wires: &Wires<'_>, payload: i32) -> Option<i32> {
     loop {
         match process::wait_any(false) {
             Ok(Some((pid, status))) if libc::WIFSTOPPED(status) => {
                 let traced = process::continue_tracee(pid, libc::WSTOPSIG(status));
                 // Not a tracee: job control has stopped it.
-                if traced.is_err()
-                    && pid == payload
-                    && Message::Stopped.send(kit.status.as_fd()).is_err()
+                if traced.is_err() && pid == payload && Message::Stopped.send(wires.status).is_err()
                 {
                     process::exit_now(BROKEN);
                 }
@@ -105,7 +104,7 @@ fn reap(kit: &Kit, payload: i32) -> Option<i32> {
                     index: 1,
                     errno: Errno::ECHILD,
                 })
-                .send(kit.status.as_fd());
+                .send(wires.status);
                 process::exit_now(BROKEN)
             }
         }
@@ -113,9 +112,9 @@ fn reap(kit: &Kit, payload: i32) -> Option<i32> {
 }
 
 /// Gives the supervisor's signals to the command's process group; ends when the supervisor has.
-fn pass_on(kit: &Kit, payload: i32) {
+fn pass_on(wires: &Wires<'_>, payload: i32) {
     let mut signals = [0; SIGNALS_MAX];
-    match descriptor::read(kit.control.as_fd(), &mut signals) {
+    match descriptor::read(wires.control, &mut signals) {
         Ok(0) | Err(_) => process::exit_now(BROKEN),
         Ok(count) => {
             for signal in signals.iter().take(count) {
@@ -127,7 +126,7 @@ fn pass_on(kit: &Kit, payload: i32) {
 }
 
 /// Ends everything that is left, then says so, then goes.
-fn finish(kit: &Kit, status: i32) -> ! {
+fn finish(wires: &Wires<'_>, status: i32) -> ! {
     // Where nobody may be killed there is nothing to wait for: the kernel ends whoever is left when
     // this process does, and the supervisor waits for that.
     if process::kill(-1, libc::SIGKILL).is_ok() {
@@ -135,7 +134,7 @@ fn finish(kit: &Kit, status: i32) -> ! {
     }
     let (user_ms, system_ms, peak_rss_kib) = process::children_usage();
     let ended = Ended { status, user_ms, system_ms, peak_rss_kib };
-    if Message::Ended(ended).send(kit.status.as_fd()).is_err() {
+    if Message::Ended(ended).send(wires.status).is_err() {
         process::exit_now(BROKEN)
     }
     process::exit_now(0)

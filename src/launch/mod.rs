@@ -32,7 +32,7 @@ use nix::errno::Errno;
 use crate::model::{Denial, Status, Usage};
 use crate::plan::{RecordedPlan, SandboxPlan, syscalls};
 use crate::sys::process::{
-    self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
+    self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS, Sharing,
 };
 use crate::sys::seccomp::Instruction;
 use crate::sys::{arena, descriptor, process::Child};
@@ -119,11 +119,15 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
     let (kit, wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
     let supervised = supervise::Supervised::of(plan, &kit.view);
     let started = std::time::Instant::now();
-    let child = clone(&kit)?;
-    drop(kit);
+    let clone = Sharing::new(&kit, child::main).map_err(LaunchError::Namespaces)?;
+    let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
+    #[expect(unsafe_code, reason = "the first of the two clones")]
+    // SAFETY: `child::main` calls only `sys`. `kit` and `clone` are dropped after `guard`, which waits
+    // until init has ended. `run` is called by the one-thread stage only.
+    let child = unsafe { clone.start(flags) }.map_err(LaunchError::Namespaces)?;
+    let guard = KillOnDrop(&child);
     // From here on the child works by itself; what follows happens meanwhile, and the command
     // starts only after the word below.
-    let guard = KillOnDrop(&child);
     if let Some(ruleset) = ruleset {
         confine::add_host_rules(ruleset, &rules.host)?;
     }
@@ -136,6 +140,7 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
     }
     (launch.overlapped)().map_err(LaunchError::NotDurable)?;
     drop((launch.recorded, rules.host));
+    // The wait may be long, and little of what was needed until here still is.
     arena::trim();
     let ended = supervise::until_the_end(&supervised, &child, &wires, signals, relay, started);
     drop(guard);
@@ -151,15 +156,6 @@ impl Drop for KillOnDrop<'_> {
         _ = process::signal(self.0.pidfd.as_fd(), libc::SIGKILL);
         _ = process::wait_for(self.0.pid);
     }
-}
-
-fn clone(kit: &kit::Kit) -> Result<Child, LaunchError> {
-    let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
-    #[expect(unsafe_code, reason = "the first of the two forks")]
-    // SAFETY: `child::main` calls only `sys`; debug builds abort if it ever allocates. `run` is
-    // called by the one-thread stage only.
-    let child = unsafe { process::fork(flags, None, kit, child::main) };
-    child.map_err(LaunchError::Namespaces)
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {

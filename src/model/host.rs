@@ -75,6 +75,7 @@ pub enum Mechanism {
 
 /// What trying a mechanism gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Probe {
     Works,
     Fails { cause: Cause, detail: String },
@@ -88,9 +89,11 @@ pub enum Cause {
     KernelTooOld,
     /// `user.max_user_namespaces` or a sibling is 0 or used up (ENOSPC).
     NamespaceLimit,
-    /// Creating the namespace is refused (EPERM): a seccomp filter such as Docker's, a chroot, or
-    /// a distribution's switch.
+    /// Creating the namespace is refused (EPERM): a distribution's switch, a chroot, or a user
+    /// namespace around that does not know the user.
     NamespacesForbidden,
+    /// A seccomp filter of whatever started rung, such as Docker's.
+    OuterFilter,
     /// Namespaces work but are worth nothing: AppArmor's `restrict_unprivileged_userns`.
     AppArmor,
     /// Part of `/proc` is mounted over, so the kernel refuses a fresh one.

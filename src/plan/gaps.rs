@@ -4,22 +4,109 @@
 //! there is no plan, whatever the profile accepts. Landlock says again what the mounts say; there
 //! the profile decides.
 
+use serde::Serialize;
+
+use super::landlock::usable_abi;
 use super::{Gap, PlanError};
 use crate::model::{Cause, HostFacts, Mechanism, Probe};
-use crate::profile::{OnGap, Profile};
+use crate::profile::{OnGap, Profile, WorkspaceMode};
 
-/// What every view, namespace and filter is built from, and what would be lost without it.
-const ESSENTIAL: [(Mechanism, &str); 9] = [
-    (Mechanism::UserNamespace, "nothing can be isolated without root"),
-    (Mechanism::Mount, "the command would see and reach the whole file system"),
-    (Mechanism::DetachedMounts, "read-only trees could hold writable mounts"),
-    (Mechanism::PidNamespace, "processes of the run could outlive it and reach others"),
-    (Mechanism::Loopback, "the command would share the host's network"),
-    (Mechanism::Proc, "the command would see the processes of others, or none of its own"),
-    (Mechanism::NestedUserNamespace, "the command could undo its own mounts"),
-    (Mechanism::Seccomp, "every system call of the kernel would be open to the command"),
-    (Mechanism::Devpts, "the command would reach terminals of others, or none"),
+/// What every view, namespace and filter is built from: what it keeps, and what would be lost.
+const ESSENTIAL: [(Mechanism, &str, &str); 9] = [
+    (
+        Mechanism::UserNamespace,
+        "the command is isolated without root",
+        "nothing can be isolated without root",
+    ),
+    (
+        Mechanism::Mount,
+        "the command sees only the files that its profile names",
+        "the command would see and reach the whole file system",
+    ),
+    (
+        Mechanism::DetachedMounts,
+        "what is read-only is read-only all the way down",
+        "read-only trees could hold writable mounts",
+    ),
+    (
+        Mechanism::PidNamespace,
+        "no process of the run outlives it or reaches others",
+        "processes of the run could outlive it and reach others",
+    ),
+    (
+        Mechanism::Loopback,
+        "the command has no network but its own",
+        "the command would share the host's network",
+    ),
+    (
+        Mechanism::Proc,
+        "the command sees no processes but its own",
+        "the command would see the processes of others, or none of its own",
+    ),
+    (
+        Mechanism::NestedUserNamespace,
+        "the command cannot undo its own mounts",
+        "the command could undo its own mounts",
+    ),
+    (
+        Mechanism::Seccomp,
+        "system calls that the level does not need are closed",
+        "every system call of the kernel would be open to the command",
+    ),
+    (
+        Mechanism::Devpts,
+        "the command reaches no terminal but its own",
+        "the command would reach terminals of others, or none",
+    ),
 ];
+
+/// Something that a level promises, and whether this host keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Promise {
+    pub mechanism: Mechanism,
+    /// What holds while it is kept.
+    pub promise: &'static str,
+    pub state: PromiseState,
+    /// What is lost, why, and what would mend it; absent while it is kept.
+    pub gap: Option<Gap>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromiseState {
+    Kept,
+    /// Runs go on without it, because the profile accepts that.
+    Degraded,
+    /// Nothing runs at this level.
+    Missing,
+}
+
+/// Every promise of a level's sandbox, as far as it depends on the host.
+pub fn promises(profile: &Profile, host: &HostFacts) -> Vec<Promise> {
+    let filesystem = &profile.filesystem;
+    let writes =
+        filesystem.workspace.mode != WorkspaceMode::ReadOnly || !filesystem.write.is_empty();
+    let second_wall = if usable_abi(host, writes) == 0 { landlock(host) } else { None };
+    let state = |gap: &Option<Gap>| match gap {
+        None => PromiseState::Kept,
+        Some(gap) if gap.essential || profile.on_gap == OnGap::Refuse => PromiseState::Missing,
+        Some(_) => PromiseState::Degraded,
+    };
+    let mut promises: Vec<Promise> = ESSENTIAL
+        .iter()
+        .map(|(mechanism, promise, lost)| {
+            let gap = missing(host, *mechanism, lost, true);
+            Promise { mechanism: *mechanism, promise, state: state(&gap), gap }
+        })
+        .collect();
+    promises.push(Promise {
+        mechanism: Mechanism::Landlock,
+        promise: "the file rules are kept twice: by the mounts and by Landlock",
+        state: state(&second_wall),
+        gap: second_wall,
+    });
+    promises
+}
 
 /// The gaps that the profile accepts; an error if there is one it does not, or cannot.
 pub(super) fn accepted(
@@ -29,7 +116,7 @@ pub(super) fn accepted(
 ) -> Result<Vec<Gap>, PlanError> {
     let mut gaps: Vec<Gap> = ESSENTIAL
         .iter()
-        .filter_map(|(mechanism, promise)| missing(host, *mechanism, promise, true))
+        .filter_map(|(mechanism, _, lost)| missing(host, *mechanism, lost, true))
         .collect();
     if landlock_abi == 0 {
         gaps.extend(landlock(host));
@@ -70,8 +157,13 @@ fn words(cause: Cause, mechanism: Mechanism) -> (&'static str, &'static str) {
         ),
         Cause::NamespacesForbidden => (
             "creating a namespace is refused",
-            "in a container, allow `unshare` and `clone` in its seccomp profile; on the host, set \
-             `sysctl kernel.unprivileged_userns_clone=1`",
+            "set `sysctl kernel.unprivileged_userns_clone=1`; leave a chroot; in a user namespace, \
+             map the user that runs rung",
+        ),
+        Cause::OuterFilter => (
+            "a seccomp filter around rung refuses it",
+            "start the container with a seccomp profile that allows `clone3`, `unshare`, `mount` \
+             and their kin: `--security-opt seccomp=FILE`, or `unconfined` where the host trusts it",
         ),
         Cause::AppArmor => (
             "AppArmor takes all power from user namespaces of unprivileged programs",

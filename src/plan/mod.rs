@@ -36,6 +36,7 @@ pub use compile::compile;
 pub use environment::search_path;
 pub use error::PlanError;
 pub use explain::explain;
+pub use gaps::{Promise, PromiseState, promises};
 pub use paths::{expand, wanted_behind_links, wanted_paths};
 pub use predict::{Answer, Operation, Prediction, predict};
 pub use rights::FsRights;

@@ -18,6 +18,7 @@ mod read;
 mod resolve;
 mod rule;
 mod schema;
+mod settings;
 mod show;
 
 mod source;
@@ -35,6 +36,7 @@ pub use rule::{
 #[cfg(rung_built)]
 pub use built_in::{built_in, built_in_for, built_in_layer};
 pub use schema::{key_paths, schema};
+pub use settings::{SETTINGS_FILE, Settings, settings};
 pub use show::{Blast, Change, Line, blast, diff, show, show_authored};
 
 pub use source::{Findings, Layer, Problem, Severity, Source};

@@ -7,10 +7,13 @@
 //! fit goes to the system's allocator.
 //!
 //! In debug builds it also watches the launcher's rule that nothing is allocated between fork and
-//! exec: [`forbid`] arms it in a child, and the next allocation ends that child.
+//! exec: after [`forbid_others`] an allocation by any other process of this memory ends that process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicUsize, Ordering};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU16, AtomicUsize, Ordering};
+
+use super::{descriptor, process};
 
 const PAGE: usize = 4096;
 const PAGES: usize = 256;
@@ -26,23 +29,27 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 static PRESENT: AtomicUsize = AtomicUsize::new(0);
 /// How many allocations reach into each page.
 static LIVE: [AtomicU16; PAGES] = [const { AtomicU16::new(0) }; PAGES];
-static FORBIDDEN: AtomicBool = AtomicBool::new(false);
+/// The process that may allocate; 0 as long as nobody shares its memory.
+static OWNER: AtomicI32 = AtomicI32::new(0);
 
 /// Registered as the global allocator by `main`.
 #[derive(Debug)]
 pub struct Arena;
 
-/// From here on an allocation in this process is a defect.
-pub(crate) fn forbid() {
-    FORBIDDEN.store(true, Ordering::Relaxed);
+/// From here on an allocation by a child that shares this memory is a defect.
+pub(crate) fn forbid_others() {
+    if cfg!(debug_assertions) && OWNER.load(Ordering::Relaxed) == 0 {
+        OWNER.store(process::id(), Ordering::Relaxed);
+    }
 }
 
 fn check() {
-    if cfg!(debug_assertions) && FORBIDDEN.load(Ordering::Relaxed) {
+    let owner = if cfg!(debug_assertions) { OWNER.load(Ordering::Relaxed) } else { 0 };
+    if owner != 0 && owner != process::id() {
         let message = b"rung: allocation between fork and exec\n";
-        // SAFETY: pointer and length come from one static slice.
-        unsafe { libc::write(2, message.as_ptr().cast(), message.len()) };
-        super::process::exit_now(125);
+        // The process ends either way.
+        _ = descriptor::write_all(std::io::stderr().as_fd(), message);
+        process::exit_now(125);
     }
 }
 
@@ -65,15 +72,6 @@ pub(crate) fn trim() {
         page = end + 1;
     }
     PRESENT.store(((first + 1) * PAGE).min(present * PAGE), Ordering::Relaxed);
-}
-
-/// Gives back every page, whatever lives there.
-///
-/// # Safety
-///
-/// Nothing that was allocated may be read again, in this process.
-pub(crate) unsafe fn abandon() {
-    discard(0, PRESENT.load(Ordering::Relaxed) / PAGE);
 }
 
 fn discard(page: usize, end: usize) {

@@ -136,11 +136,16 @@ pub(crate) fn identity(directory: RawFd, path: &CStr) -> Result<Identity, Errno>
     // SAFETY: all-zero bytes are a valid `struct stat`, which is integers only.
     let mut found: libc::stat = unsafe { std::mem::zeroed() };
     let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW;
-    // SAFETY: `path` and `found` outlive the call, and `found` has the type it fills in.
-    let result = unsafe { libc::fstatat(directory, path.as_ptr(), &raw mut found, flags) };
-    if result == -1 {
-        return Err(Errno::last());
-    }
+    let arguments = [
+        word(directory),
+        path.as_ptr().expose_provenance(),
+        (&raw mut found).expose_provenance(),
+        word(flags),
+        0,
+        0,
+    ];
+    // SAFETY: `path` and `found` outlive the call, and `found` has the kernel's layout.
+    unsafe { raw(libc::SYS_newfstatat, arguments) }?;
     Ok(Identity {
         device: found.st_dev,
         inode: found.st_ino,

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "the one module that talks to the kernel")]
 
 pub(crate) mod arena;
+mod call;
 pub(crate) mod capability;
 pub(crate) mod descriptor;
 pub(crate) mod landlock;
@@ -27,13 +28,14 @@ pub(crate) use nix::errno::Errno;
 /// As for the call itself: every argument that the kernel takes as a pointer must be valid for
 /// what the call does with it, for as long as it does it.
 unsafe fn raw(number: c_long, a: [usize; 6]) -> Result<usize, Errno> {
-    let [a0, a1, a2, a3, a4, a5] = a;
     // SAFETY: the arguments are the caller's to vouch for; unused ones are ignored by the kernel.
-    let result = unsafe { libc::syscall(number, a0, a1, a2, a3, a4, a5) };
-    if result == -1 {
-        return Err(Errno::last());
-    }
-    Ok(result.cast_unsigned().try_into().unwrap_or(usize::MAX))
+    let result = unsafe { call::call(number, a) };
+    usize::try_from(result).map_err(|_| errno(result))
+}
+
+/// The error that a negative result stands for.
+fn errno(result: isize) -> Errno {
+    Errno::from_raw(i32::try_from(result.unsigned_abs()).unwrap_or(0))
 }
 
 /// A system call without pointer arguments.
@@ -50,7 +52,7 @@ fn word(value: i32) -> usize {
 }
 
 /// The number of an `ioctl(2)` request, which the C libraries type differently.
-fn request(number: libc::Ioctl) -> usize {
+fn request(number: impl TryInto<usize>) -> usize {
     // All requests used here are positive in either type.
-    usize::try_from(number).unwrap_or(usize::MAX)
+    number.try_into().unwrap_or(usize::MAX)
 }

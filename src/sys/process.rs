@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{Errno, arena, plain, raw, word};
+use super::{Errno, arena, call, errno, plain, raw, word};
 
 /// `CLONE_*` flags of `clone3` that nix does not name.
 pub(crate) const NEW_USER: u64 = 0x1000_0000;
@@ -25,7 +25,8 @@ pub(crate) const LIMIT_NICE: u32 = 13;
 pub(crate) const LIMIT_RTPRIO: u32 = 14;
 
 const CLONE_PIDFD: u64 = 0x1000;
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_VM: u64 = 0x100;
+const CLONE_VFORK: u64 = 0x4000;
 
 /// `struct clone_args` (linux/sched.h), up to the `cgroup` member of Linux 5.7.
 #[repr(C)]
@@ -60,35 +61,139 @@ pub(crate) struct Child {
 ///
 /// From its first line to its end, `child` may call only functions of this module and of its
 /// siblings in `sys`. The calling process must have one thread.
-pub(crate) unsafe fn fork<T>(
-    flags: u64,
-    cgroup: Option<BorrowedFd<'_>>,
-    kit: &T,
-    child: fn(&T) -> !,
-) -> Result<Child, Errno> {
+pub(crate) unsafe fn fork<T>(flags: u64, kit: &T, child: fn(&T) -> !) -> Result<Child, Errno> {
     let mut pidfd: RawFd = -1;
-    let mut arguments = CloneArgs {
+    let arguments = CloneArgs {
         flags: flags | CLONE_PIDFD,
         pidfd: (&raw mut pidfd).expose_provenance() as u64,
         exit_signal: libc::SIGCHLD.unsigned_abs().into(),
         ..CloneArgs::default()
     };
-    if let Some(cgroup) = cgroup {
-        arguments.flags |= CLONE_INTO_CGROUP;
-        arguments.cgroup = cgroup.as_raw_fd().unsigned_abs().into();
-    }
     let call = [(&raw const arguments).expose_provenance(), size_of::<CloneArgs>(), 0, 0, 0, 0];
     // SAFETY: `arguments` and `pidfd` outlive the call. Without CLONE_VM and without a stack the
     // child goes on with its own copy of this memory, as after fork(2); there is one thread, so no
     // lock is held by anybody else.
     let pid = unsafe { raw(libc::SYS_clone3, call) }?;
     if pid == 0 {
-        arena::forbid();
         child(kit);
     }
     // SAFETY: CLONE_PIDFD made the kernel store a descriptor that nothing else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Child { pid: i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?, pidfd })
+}
+
+/// A stack for a child that shares this process's memory.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    // INVARIANT: a mapping of `STACK_BYTES` that nothing else uses, unmapped by `drop`.
+    base: *mut u8,
+}
+
+/// Enough for the deepest child of a debug build several times over.
+const STACK_BYTES: usize = 256 << 10;
+const GUARD_BYTES: usize = 4096;
+
+impl Stack {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let arguments = [0, STACK_BYTES, word(protection), word(flags), word(-1), 0];
+        // SAFETY: a new anonymous mapping wherever the kernel likes.
+        let base = unsafe { raw(libc::SYS_mmap, arguments) }?;
+        let stack = Self { base: std::ptr::with_exposed_provenance_mut(base) };
+        let arguments = [base, GUARD_BYTES, word(libc::PROT_NONE), 0, 0, 0];
+        // SAFETY: the lowest page of the mapping made above, which nobody uses yet.
+        unsafe { raw(libc::SYS_mprotect, arguments) }?;
+        Ok(stack)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let arguments = [self.base.expose_provenance(), STACK_BYTES, 0, 0, 0, 0];
+        // SAFETY: the mapping that `new` made; whoever ran on it has ended, which is what the
+        // caller of `spawn` vouches for. A failure would only leave it mapped.
+        _ = unsafe { raw(libc::SYS_munmap, arguments) };
+    }
+}
+
+/// What the child's first function finds on the way to its own code.
+struct Entry<'a, T> {
+    kit: &'a T,
+    child: fn(&T) -> !,
+}
+
+extern "C" fn enter<T>(entry: usize) -> ! {
+    let entry = std::ptr::with_exposed_provenance::<Entry<'_, T>>(entry);
+    // SAFETY: `spawn` passed the address of its entry, which it keeps until the child has left.
+    let entry = unsafe { &*entry };
+    (entry.child)(entry.kit)
+}
+
+/// A child that shares this process's memory and runs beside it, on a stack of its own, in the
+/// namespaces that `flags` name. No page table is copied and no page afterwards.
+///
+/// The child keeps reading `entry` and the kit for as long as it lives.
+pub(crate) struct Sharing<'a, T> {
+    entry: Entry<'a, T>,
+    stack: Stack,
+}
+
+impl<'a, T> Sharing<'a, T> {
+    pub(crate) fn new(kit: &'a T, child: fn(&T) -> !) -> Result<Self, Errno> {
+        Ok(Self { entry: Entry { kit, child }, stack: Stack::new()? })
+    }
+
+    /// Starts the child.
+    ///
+    /// # Safety
+    ///
+    /// The child calls only functions of `sys`, which allocate nothing and store nothing in
+    /// thread-local memory. `self` and the kit stay where they are, unchanged, until the child has
+    /// ended or become another program. The calling process has one thread.
+    pub(crate) unsafe fn start(&self, flags: u64) -> Result<Child, Errno> {
+        let mut pidfd: RawFd = -1;
+        let pidfd_at = (&raw mut pidfd).expose_provenance() as u64;
+        // SAFETY: passed on to the caller.
+        let pid = unsafe { self.clone3(flags | CLONE_PIDFD, pidfd_at) }?;
+        // SAFETY: CLONE_PIDFD made the kernel store a descriptor that nothing else owns.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        Ok(Child { pid, pidfd })
+    }
+
+    /// Starts the child and waits until it has become another program, or ended (vfork(2)).
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::start`].
+    pub(crate) unsafe fn start_and_wait(&self) -> Result<i32, Errno> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.clone3(CLONE_VFORK, 0) }
+    }
+
+    unsafe fn clone3(&self, flags: u64, pidfd: u64) -> Result<i32, Errno> {
+        let arguments = CloneArgs {
+            flags: flags | CLONE_VM,
+            pidfd,
+            exit_signal: libc::SIGCHLD.unsigned_abs().into(),
+            stack: self.stack.base.expose_provenance() as u64,
+            stack_size: STACK_BYTES as u64,
+            ..CloneArgs::default()
+        };
+        arena::forbid_others();
+        let entry = (&raw const self.entry).expose_provenance();
+        let arguments = (&raw const arguments).expose_provenance();
+        // SAFETY: the arguments name a stack that only this child uses, and `enter` reads the entry
+        // that `self` holds.
+        let pid = unsafe { call::clone_into(arguments, size_of::<CloneArgs>(), enter::<T>, entry) };
+        i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or_else(|| errno(pid))
+    }
+}
+
+/// Whether a `clone3` that means nothing is refused otherwise than by saying so: a filter's doing,
+/// because the kernel looks at the size of the arguments first.
+pub(crate) fn clone3_is_refused() -> bool {
+    plain(libc::SYS_clone3, [0; 6]) != Err(Errno::EINVAL)
 }
 
 /// A program ready to be executed: everything `execve(2)` reads, built beforehand.
@@ -132,8 +237,10 @@ impl Image {
 
 /// Ends this process at once: no destructors, no buffers.
 pub(crate) fn exit_now(code: i32) -> ! {
-    // SAFETY: `_exit` takes a number and does not return.
-    unsafe { libc::_exit(code) }
+    loop {
+        // Does not return.
+        _ = plain(libc::SYS_exit_group, [word(code), 0, 0, 0, 0, 0]);
+    }
 }
 
 /// `waitpid(2)` for any child, also one that another thread or a clone made. Without blocking,
@@ -173,8 +280,10 @@ pub(crate) fn wait_for(pid: i32) -> Result<i32, Errno> {
 pub(crate) fn children_usage() -> (u64, u64, u64) {
     // SAFETY: all-zero bytes are a valid `struct rusage`, which is integers only.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` outlives the call. It cannot fail with these arguments.
-    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    let arguments = [word(libc::RUSAGE_CHILDREN), (&raw mut usage).expose_provenance(), 0, 0, 0, 0];
+    // SAFETY: `usage` has the kernel's layout and outlives the call. It cannot fail with these
+    // arguments, and then the usage would be 0.
+    _ = unsafe { raw(libc::SYS_getrusage, arguments) };
     let ms = |time: libc::timeval| {
         time.tv_sec.unsigned_abs() * 1000 + time.tv_usec.unsigned_abs() / 1000
     };
@@ -228,10 +337,16 @@ pub(crate) fn set_host_name(name: &CStr) -> Result<(), Errno> {
     unsafe { raw(libc::SYS_sethostname, arguments) }.map(drop)
 }
 
+/// `getpid(2)`, asked each time: a child that shares memory shares every remembered answer.
+pub(crate) fn id() -> i32 {
+    plain(libc::SYS_getpid, [0; 6]).ok().and_then(|it| i32::try_from(it).ok()).unwrap_or(-1)
+}
+
 /// `umask(2)`; returns the mask that was in force.
 pub(crate) fn file_mask(mask: u32) -> u32 {
-    // SAFETY: a number in, a number out; it cannot fail.
-    unsafe { libc::umask(mask) }
+    let previous = plain(libc::SYS_umask, [mask as usize, 0, 0, 0, 0, 0]);
+    // It cannot fail.
+    previous.ok().and_then(|it| u32::try_from(it).ok()).unwrap_or(0o077)
 }
 
 /// Soft and hard limit of one resource of this process, alike; never above the hard limit that is

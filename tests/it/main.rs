@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod chain;
+mod cli;
 mod commands;
 mod hosts;
 mod ladder;
