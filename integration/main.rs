@@ -2,9 +2,12 @@
 #![cfg(test)]
 
 mod attempt;
+mod audit;
 mod escape;
 mod faults;
+mod fs;
 mod harness;
 mod limits;
+mod net;
 mod run;
 mod signals;
