@@ -3,6 +3,7 @@
 
 mod attempt;
 mod escape;
+mod faults;
 mod harness;
 mod limits;
 mod run;
