@@ -214,7 +214,12 @@ impl Tracer {
         };
         // A call that ends the process cannot fail.
         let ends = [libc::SYS_exit, libc::SYS_exit_group].contains(&number);
-        if role == self.role && counts && !ends && !self.over.contains(&role) && self.injected.is_none() {
+        if role == self.role
+            && counts
+            && !ends
+            && !self.over.contains(&role)
+            && self.injected.is_none()
+        {
             if self.seen == self.index {
                 self.injected = Some(number);
                 self.replacing = Some(pid);

@@ -214,7 +214,8 @@ fn check_answers_by_exit_code_in_words_and_as_json() {
         ("-- touch notes", 0, "allow", "core.touch"),
         ("--level 1 -- touch notes", 126, "deny", "default"),
         ("--level 4 -- ls", 126, "deny", "ceiling"),
-        ("--level 1 -- no-such-program", 127, "deny", "exec.search-path"),
+        ("--level 1 -- ./nowhere/ls", 127, "deny", "exec.search-path"),
+        ("--level 1 -- no-such-program", 126, "deny", "default"),
         ("--level 2 -- git reset --hard", 75, "ask", "git.reset.hard"),
     ];
     for (line, code, decision, rule) in table {
@@ -264,7 +265,7 @@ fn a_word_that_is_not_text_is_decided_about_like_any_other() {
     let words = ["check", "--json", "--level", "1", "--", "cat"].map(OsString::from);
     let told = user.says(words.into_iter().chain([odd.clone()]));
     assert_eq!(told.code, 0, "{told:?}");
-    assert_eq!(user.says([OsString::from("check"), odd.clone()]).code, 127);
+    assert_eq!(user.says([OsString::from("check"), odd.clone()]).code, 126);
     user.says([OsString::from("check"), OsString::from("--level"), odd]).complains(2, "UTF-8");
 }
 
