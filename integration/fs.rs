@@ -347,15 +347,14 @@ fn what_is_hidden_cannot_be_read_and_its_neighbour_can() {
         put(&place.outside.join("shown/secret"), "secret\n");
         put(&place.outside.join("shown/secrets/key"), "secret\n");
         let shown = place.outside.join("shown");
-        let grant = format!("{{ path = \"{}\", because = \"a test\" }}, {{ path = ", shown.display());
-        let hidden = format!(
-            "\nhidden = [\"{0}/secret\", \"{0}/secrets\"]\n",
-            shown.display()
-        );
+        let grant =
+            format!("{{ path = \"{}\", because = \"a test\" }}, {{ path = ", shown.display());
+        let hidden = format!("\nhidden = [\"{0}/secret\", \"{0}/secrets\"]\n", shown.display());
         let text = place.profile(1, "").replacen("{ path = ", &grant, 1);
         let text = text.replace("\n[[exec.program]]", &format!("{hidden}\n[[exec.program]]"));
         place.set_profile(1, &text);
-        let read = |name: &str| place.rung(level).probe(&["read", shown.join(name).to_str().unwrap()]);
+        let read =
+            |name: &str| place.rung(level).probe(&["read", shown.join(name).to_str().unwrap()]);
         read("plain").end().exited(0);
         for name in ["secret", "secrets/key"] {
             let ended = read(name).end();

@@ -61,7 +61,8 @@ fn the_hosts_sockets_and_interfaces_are_not_listed() {
     let ports = show(&place, "/proc/net/tcp").end().exited(0).text();
     assert_eq!(ports.lines().count(), 1, "{ports}");
     let interfaces = show(&place, "/proc/net/dev").end().exited(0).text();
-    let names: Vec<&str> = interfaces.lines().skip(2).filter_map(|it| it.split(':').next()).collect();
+    let names: Vec<&str> =
+        interfaces.lines().skip(2).filter_map(|it| it.split(':').next()).collect();
     assert_eq!(names.iter().map(|it| it.trim()).collect::<Vec<_>>(), ["lo"]);
 }
 

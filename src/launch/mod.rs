@@ -201,6 +201,10 @@ fn prepare(
     let plan = launch.recorded.plan();
     let (control_read, control_write) = pipe()?;
     let (status_read, status_write) = pipe()?;
+    // The supervisor has a writing end as well, as long as the kit is needed: without this, waiting
+    // for a word of an init that was killed would never end.
+    unblocked::set_nonblocking(status_read.as_fd())
+        .map_err(|errno| LaunchError::Supervise { doing: "making a pipe", errno })?;
     let channel = kit::wants_terminal(plan).then(std::os::unix::net::UnixStream::pair).transpose();
     let channel = channel.map_err(|error| LaunchError::Supervise {
         doing: "making a socket pair",

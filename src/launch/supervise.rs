@@ -231,10 +231,12 @@ fn stop_with(terminal: &mut Terminal, wires: &Wires) -> Result<(), LaunchError> 
 /// Takes one message. `true`: nothing more will come.
 fn listen(wires: &Wires, seen: &mut Seen) -> Result<bool, LaunchError> {
     let mut bytes = [0; MESSAGE_BYTES];
-    let count = descriptor::read(wires.status.as_fd(), &mut bytes)
-        .map_err(|errno| LaunchError::Supervise { doing: "listening to the sandbox", errno })?;
-    if count == 0 {
-        return Ok(true);
+    match descriptor::read(wires.status.as_fd(), &mut bytes) {
+        Ok(0) | Err(Errno::EAGAIN) => return Ok(true),
+        Ok(_) => {}
+        Err(errno) => {
+            return Err(LaunchError::Supervise { doing: "listening to the sandbox", errno });
+        }
     }
     match Message::decode(&bytes) {
         Some(Message::Failed(failure)) => {
