@@ -6,6 +6,7 @@
 //! decided, nothing is built: the supervisor put everything into the [`Kit`]. The first step that
 //! fails is reported and ends the sandbox, so a command that starts stands behind every wall.
 
+use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -23,8 +24,7 @@ const BROKEN: i32 = 125;
 /// The life of init.
 pub(super) fn main(kit: &Kit) -> ! {
     match sandbox(kit) {
-        // Init holds on to its end of the terminal, so that the pair does not hang up before the end.
-        Ok((payload, _terminal)) => init::run(kit, payload),
+        Ok(never) => match never {},
         Err(failure) => give_up(kit, failure),
     }
 }
@@ -61,8 +61,8 @@ pub(super) fn at_index(step: Step, index: usize) -> impl Fn(Errno) -> Failure {
     move |errno| Failure { step, index: u32::try_from(index).unwrap_or(u32::MAX), errno }
 }
 
-/// Builds the sandbox around this process and forks the command's process into it.
-fn sandbox(kit: &Kit) -> Result<(i32, Option<OwnedFd>), Failure> {
+/// Builds the sandbox around this process, starts the command's process in it, and becomes init.
+fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     for number in &kit.foreign {
         descriptor::close_between(*number, *number).map_err(at(Step::CloseInherited))?;
     }
@@ -93,13 +93,13 @@ fn sandbox(kit: &Kit) -> Result<(i32, Option<OwnedFd>), Failure> {
         process::drop_bounding(number).map_err(at(Step::Capabilities))?;
     }
     let start = Start { kit, terminal };
-    let child = Sharing::new(&start, payload).map_err(at(Step::PayloadFork))?;
+    let clone = Sharing::new(&start, payload).map_err(at(Step::PayloadFork))?;
     #[expect(unsafe_code, reason = "the second of the two clones")]
-    // SAFETY: `payload` calls only `sys`; this process, itself just cloned, has one thread and
-    // waits here until the payload has become the command, so `start` and `child` stay.
-    let pid = unsafe { child.start_and_wait() }.map_err(at(Step::PayloadFork))?;
-    drop(child);
-    Ok((pid, start.terminal))
+    // SAFETY: `payload` calls only `sys`, and this process, itself just cloned, has one thread.
+    // `start` and `clone` stay where they are, because this function is not left any more.
+    let child = unsafe { clone.start(0) }.map_err(at(Step::PayloadFork))?;
+    // The terminal in `start` stays open too, so that the pair does not hang up before the end.
+    init::run(kit, child.pid)
 }
 
 fn map_ids(kit: &Kit) -> Result<(), Errno> {
@@ -158,7 +158,7 @@ fn add_inner_rules(kit: &Kit) -> Result<(), Failure> {
 /// Gives everything up and becomes the program. The order matters: securebits need a capability,
 /// Landlock and seccomp need `no_new_privs`, and the filter comes last because it refuses some of
 /// the calls before it.
-fn become_command(start: &Start<'_>) -> Result<std::convert::Infallible, Failure> {
+fn become_command(start: &Start<'_>) -> Result<Infallible, Failure> {
     let kit = start.kit;
     connect_streams(start).map_err(at(Step::Streams))?;
     for (index, (resource, value)) in kit.limits.iter().enumerate() {

@@ -26,7 +26,6 @@ pub(crate) const LIMIT_RTPRIO: u32 = 14;
 
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VM: u64 = 0x100;
-const CLONE_VFORK: u64 = 0x4000;
 
 /// `struct clone_args` (linux/sched.h), up to the `cgroup` member of Linux 5.7.
 #[repr(C)]
@@ -159,16 +158,6 @@ impl<'a, T> Sharing<'a, T> {
         // SAFETY: CLONE_PIDFD made the kernel store a descriptor that nothing else owns.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         Ok(Child { pid, pidfd })
-    }
-
-    /// Starts the child and waits until it has become another program, or ended (vfork(2)).
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::start`].
-    pub(crate) unsafe fn start_and_wait(&self) -> Result<i32, Errno> {
-        // SAFETY: passed on to the caller.
-        unsafe { self.clone3(CLONE_VFORK, 0) }
     }
 
     unsafe fn clone3(&self, flags: u64, pidfd: u64) -> Result<i32, Errno> {
