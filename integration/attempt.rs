@@ -4,6 +4,10 @@
 //! sandbox's doing and not a typing error. *Denied*: inside, at each level, it does not, and the
 //! host shows no trace of it. *Recorded*: the ledger has the run's decision and its end, as the
 //! report says them.
+//!
+//! The tests may be run by root, and a wall may be missing: every attempt is one that does no harm
+//! to the host where it works. It opens for writing and does not write, it mounts where nothing
+//! lies, it signals what ignores it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -19,7 +19,7 @@ attempts! {
     the_call_whose_flags_lie_in_memory_is_not_there: Attempt::new("N03", "do clone3 z:88 88", &[ENOSYS]);
     no_namespace_can_be_entered: Attempt::new("N04", "do openat -100 s:/proc/self/ns/user 0 , setns %1 0x10000000", &[EPERM]).outside_answers(&[EINVAL]);
     no_namespace_can_be_entered_by_high_bits: Attempt::new("N04b", "do openat -100 s:/proc/self/ns/user 0 , setns %1 0x7f10000000", &[EPERM]).outside_answers(&[EINVAL]);
-    the_limit_of_namespaces_cannot_be_raised: Attempt::new("N05", "write /proc/sys/user/max_user_namespaces 100", &[EROFS, EACCES]).as_root();
+    the_limit_of_namespaces_cannot_be_raised: Attempt::new("N05", "do openat -100 s:/proc/sys/user/max_user_namespaces 1", &[EROFS, EACCES]).as_root();
     the_map_of_users_cannot_be_written: Attempt::new("N06", "do openat -100 s:/proc/self/uid_map 1", &[EROFS, EACCES]);
     no_capability_can_be_raised: Attempt::new("N07", "do capset h:2205082000000000 h:ffffffffffffffff00000000ffffffffffffffff00000000", &[EPERM]).as_root();
     no_ambient_capability_can_be_raised: Attempt::new("N07b", "do prctl 47 2 12 0 0", &[EPERM]).without_control(ONLY_ROOT);
@@ -53,7 +53,7 @@ attempts! {
     no_module_can_be_loaded_from_a_file: Attempt::new("K07c", "do finit_module -1 s: 0", &[EPERM]).without_control(ONLY_ROOT);
     no_module_can_be_unloaded: Attempt::new("K07d", "do delete_module s:rung-none 0", &[EPERM]).without_control(ONLY_ROOT);
     the_machine_cannot_be_stopped: Attempt::new("K08", "do reboot 0 0 0 0", &[EPERM]).without_control(ONLY_ROOT);
-    the_clock_cannot_be_set: Attempt::new("K08b", "do clock_settime 0 z:16", &[EPERM]).without_control(ONLY_ROOT);
+    the_clock_cannot_be_set: Attempt::new("K08b", "do clock_settime 99 z:16", &[EPERM]).without_control(ONLY_ROOT);
     the_time_cannot_be_set: Attempt::new("K08c", "do settimeofday 0 0", &[EPERM]).without_control(ONLY_ROOT);
     no_swap_can_be_added: Attempt::new("K08d", "do swapon s:/nothing 0", &[EPERM]).without_control(ONLY_ROOT);
     no_accounting_can_be_started: Attempt::new("K08e", "do acct 0", &[EPERM]).without_control(ONLY_ROOT);

@@ -480,7 +480,7 @@ mod tests {
     fn an_unknown_program_is_refused_by_its_name() {
         let denial = denied(&plain("curl x"), &ladder(ls_and_git())).denial;
         assert_eq!(denial.reason, "no rule at level 1 allows `curl`");
-        let change = "an `[[exec.rule]]` for `curl` in `level-1.toml`";
+        let change = "an `[[exec.rule]]` for `curl` in your `level-1.toml`";
         assert_eq!(denial.allow_with.as_deref(), Some(change));
     }
 

@@ -160,6 +160,7 @@ impl<'a, T> Sharing<'a, T> {
         Ok(Child { pid, pidfd })
     }
 
+<<<<<<< HEAD
     /// Starts the child in the namespaces of this process, without a descriptor for it.
     ///
     /// # Safety
@@ -170,6 +171,8 @@ impl<'a, T> Sharing<'a, T> {
         unsafe { self.clone3(0, 0) }
     }
 
+=======
+>>>>>>> main
     unsafe fn clone3(&self, flags: u64, pidfd: u64) -> Result<i32, Errno> {
         let arguments = CloneArgs {
             flags: flags | CLONE_VM,
