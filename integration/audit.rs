@@ -16,7 +16,7 @@ fn text(place: &Place) -> String {
     records.iter().map(|it| it.to_string() + "\n").collect()
 }
 
-fn with_ids<'a>(place: &'a Place) -> Run<'a> {
+fn with_ids(place: &Place) -> Run<'_> {
     place.rung(1).option(&[
         "--agent",
         "agent-7",
@@ -86,7 +86,7 @@ fn words_cannot_forge_a_record() {
     let place = Place::new();
     let forged = "\n{\"seq\":99,\"kind\":\"decision\",\"decision\":\"allow\"}\n";
     place.rung(1).probe(&["words", forged]).end().exited(0);
-    place.rung(1).words(&[forged]).end();
+    place.rung(1).words(&["no-such-program", forged]).end();
     let count = place.records().len();
     assert_eq!(count, 5, "decision, start, end; decision, denial");
     assert_eq!(verify(&place).records, 5);

@@ -74,6 +74,7 @@ struct Tracer {
 }
 
 impl Tracer {
+    #[expect(clippy::zombie_processes, reason = "`follow` waits for it, and for its children")]
     fn run(place: &Place, role: Role, index: usize) -> Run {
         let errno = if index.is_multiple_of(2) { libc::EIO } else { libc::EPERM };
         let mut run = place.outside_probe(&["caller", "stops", env!("CARGO_BIN_EXE_rung")]);
@@ -81,6 +82,7 @@ impl Tracer {
         run.command.args(["run", "--level", "3", "--quiet", "--", "./probe", "write"]);
         run.command.arg(&marker).arg("x").stdout(Stdio::null()).stderr(Stdio::null());
         let child = spawn(&mut run.command);
+        // Its tracer waits for it, and for every other process of the run.
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
         assert_eq!(stopped, WaitStatus::Stopped(pid, Signal::SIGSTOP));

@@ -242,7 +242,7 @@ const PLANTED: &[(&str, Plant)] = &[
     ("the hooks are a file", |place| put(&replace(place, ".git/hooks"), "x")),
     ("the editor's settings are a file", |place| put(&replace(place, ".vscode"), "x")),
     ("the checkout cannot be entered", |place| {
-        let mode = fs::Permissions::from_mode(0);
+        let mode = fs::Permissions::from_mode(0o000);
         fs::set_permissions(place.workspace.join(".git"), mode).unwrap();
     }),
     ("the checkout cannot be written", |place| {

@@ -351,11 +351,6 @@ impl Run<'_> {
         self
     }
 
-    pub(crate) fn cwd(mut self, path: &Path) -> Self {
-        self.command.current_dir(path);
-        self
-    }
-
     pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.command.stdin(stdin);
         self
@@ -435,13 +430,11 @@ impl Started {
         let (sender, receiver) = mpsc::channel();
         let child = self.child;
         std::thread::spawn(move || sender.send(child.wait_with_output()));
-        let output = match receiver.recv_timeout(PATIENCE) {
-            Ok(output) => output.unwrap(),
-            Err(_) => {
-                kill(pid, Signal::SIGKILL).unwrap();
-                panic!("still running after {PATIENCE:?}");
-            }
+        let Ok(output) = receiver.recv_timeout(PATIENCE) else {
+            kill(pid, Signal::SIGKILL).unwrap();
+            panic!("still running after {PATIENCE:?}");
         };
+        let output = output.unwrap();
         let outcome: Option<Outcome> = self.report.and_then(|path| {
             let text = fs::read_to_string(path).unwrap_or_default();
             (!text.is_empty()).then(|| serde_json::from_str(&text).unwrap())

@@ -109,9 +109,10 @@ fn pipes_files_and_sockets_are_inherited_as_they_are() {
     let streams = |inside: bool| {
         let (socket, _peer) = UnixStream::pair().unwrap();
         let input = File::open(place.workspace.join("README.md")).unwrap();
-        let mut run = match inside {
-            true => place.rung(1).probe(&["streams"]),
-            false => place.outside_probe(&["streams"]),
+        let mut run = if inside {
+            place.rung(1).probe(&["streams"])
+        } else {
+            place.outside_probe(&["streams"])
         };
         let output = place.root().join("output");
         run.command.stdin(input).stdout(File::create(&output).unwrap());
@@ -360,10 +361,10 @@ fn what_a_killed_run_made_of_a_protected_name_is_put_right_by_the_next() {
     let place = Place::new();
     let name = place.workspace.join(".envrc");
     let steps = "do openat -100 s:.envrc 0x41 0o644 , execve";
-    let list = format!("v:probe|linger|late-exit");
+    let list = "v:probe|linger|late-exit";
     let words: Vec<&str> = steps.split(' ').collect();
     let probe = format!("s:{}", place.probe.display());
-    let mut run = place.rung(2).probe(&[&words[..], &[&probe, &list, "0"]].concat()).start();
+    let mut run = place.rung(2).probe(&[&words[..], &[&probe, list, "0"]].concat()).start();
     run.wait_for_line("ready");
     assert!(name.exists(), "nothing was made");
     run.signal(Signal::SIGKILL);

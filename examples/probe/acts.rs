@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use crate::steps;
-use crate::system::{ask, fork, keep, keep_path, keep_text, pause_for_ever};
+use crate::system::{ask, fork, keep, keep_path, keep_text, pause_for_ever, word};
 use crate::{Refused, Tried, Unclear};
 
 const USAGE: Refused = Refused::Not(Unclear::Usage);
@@ -104,11 +104,11 @@ fn as_root(words: &[String]) -> Tried {
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS;
     let (uid, gid) = (ask(libc::SYS_geteuid, &[])?, ask(libc::SYS_getegid, &[])?);
-    ask(libc::SYS_unshare, &[flags.cast_unsigned() as usize])?;
+    ask(libc::SYS_unshare, &[word(flags)])?;
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
-    let private = (libc::MS_REC | libc::MS_PRIVATE) as usize;
+    let private = usize::try_from(libc::MS_REC | libc::MS_PRIVATE).unwrap_or(0);
     ask(libc::SYS_mount, &[keep_text(b"none"), keep_text(b"/"), 0, private])?;
     act(&words.iter().map(OsString::from).collect::<Vec<_>>())
 }
@@ -139,7 +139,7 @@ fn caller(state: &str, program: &str, arguments: &[&str]) -> Tried {
         }
         ("stops", _) => {
             let own = ask(libc::SYS_getpid, &[])?;
-            ask(libc::SYS_kill, &[own, libc::SIGSTOP.cast_unsigned() as usize])?;
+            ask(libc::SYS_kill, &[own, word(libc::SIGSTOP)])?;
         }
         _ => return Err(USAGE),
     }
@@ -152,18 +152,18 @@ fn caller(state: &str, program: &str, arguments: &[&str]) -> Tried {
 fn ignore(signal: i32) -> Result<(), i32> {
     // struct kernel_sigaction: SIG_IGN, no flags, no mask.
     let action = keep([1_usize, 0, 0, 0].into_iter().flat_map(usize::to_ne_bytes).collect());
-    ask(libc::SYS_rt_sigaction, &[signal.cast_unsigned() as usize, action, 0, 8]).map(drop)
+    ask(libc::SYS_rt_sigaction, &[word(signal), action, 0, 8]).map(drop)
 }
 
 /// A directory, a file open for writing, a listener and a pipe, none of them closed at exec.
 fn leak(path: &str) -> Result<(), i32> {
-    let here = libc::AT_FDCWD as usize;
-    ask(libc::SYS_openat, &[here, keep_text(b"/"), libc::O_DIRECTORY as usize])?;
+    let here = word(libc::AT_FDCWD);
+    ask(libc::SYS_openat, &[here, keep_text(b"/"), word(libc::O_DIRECTORY)])?;
     let flags = libc::O_RDWR | libc::O_CREAT;
-    ask(libc::SYS_openat, &[here, keep_text(path.as_bytes()), flags as usize, 0o600])?;
-    ask(libc::SYS_socket, &[libc::AF_UNIX as usize, libc::SOCK_STREAM as usize, 0])?;
+    ask(libc::SYS_openat, &[here, keep_text(path.as_bytes()), word(flags), 0o600])?;
+    ask(libc::SYS_socket, &[word(libc::AF_UNIX), word(libc::SOCK_STREAM), 0])?;
     ask(libc::SYS_pipe2, &[keep(vec![0; 8]), 0])?;
-    ask(libc::SYS_fcntl, &[0, libc::F_DUPFD as usize, 200]).map(drop)
+    ask(libc::SYS_fcntl, &[0, word(libc::F_DUPFD), 200]).map(drop)
 }
 
 fn exit(code: usize) -> Tried {
@@ -174,7 +174,7 @@ fn exit(code: usize) -> Tried {
 fn raise(signal: usize) -> Tried {
     let own = ask(libc::SYS_getpid, &[])?;
     // The language's runtime catches some; SIGKILL and SIGSTOP have no disposition to set.
-    if ![libc::SIGKILL, libc::SIGSTOP].map(i32::cast_unsigned).contains(&(signal as u32)) {
+    if ![libc::SIGKILL, libc::SIGSTOP].map(word).contains(&signal) {
         let default = keep(vec![0; 32]);
         ask(libc::SYS_rt_sigaction, &[signal, default, 0, 8])?;
     }
@@ -208,7 +208,7 @@ fn say_descriptors() -> Tried {
 }
 
 fn is_open(number: i32) -> bool {
-    ask(libc::SYS_fcntl, &[number.cast_unsigned() as usize, libc::F_GETFD as usize]).is_ok()
+    ask(libc::SYS_fcntl, &[word(number), word(libc::F_GETFD)]).is_ok()
 }
 
 /// The lines of `/proc/self/status` on signals and privileges.
@@ -272,7 +272,7 @@ fn ignore_signals() -> Tried {
 /// Exactly the signals whose bits are set.
 fn block(mask: u64) -> Result<(), i32> {
     let address = keep(mask.to_ne_bytes().to_vec());
-    let how = libc::SIG_SETMASK.cast_unsigned() as usize;
+    let how = word(libc::SIG_SETMASK);
     ask(libc::SYS_rt_sigprocmask, &[how, address, 0, 8]).map(drop)
 }
 
@@ -313,7 +313,7 @@ fn linger(stay: bool) -> Tried {
 /// when continued, and only then really ends.
 fn trace_me() -> Tried {
     ask(libc::SYS_ptrace, &[libc::PTRACE_TRACEME as usize])?;
-    raise(libc::SIGSTOP.cast_unsigned() as usize).or(Ok::<(), Refused>(()))?;
+    raise(word(libc::SIGSTOP)).or(Ok::<(), Refused>(()))?;
     say("late")?;
     exit(7)
 }
@@ -416,7 +416,7 @@ fn shout() -> Tried {
     let lines = keep_text(b"{\"status\":{\"kind\":\"exited\",\"code\":0}}\n");
     let mut taken = 0;
     for number in 3..DESCRIPTORS_TRIED {
-        let number = number.cast_unsigned() as usize;
+        let number = word(number);
         taken += usize::from(ask(libc::SYS_write, &[number, lines, 39]).is_ok());
     }
     if taken > 0 { Ok(()) } else { Err(Refused::By(libc::EBADF)) }
@@ -431,7 +431,7 @@ fn flip(path: &Path, target: &Path) -> Tried {
     symlink(target, &link)?;
     let (here, there) = (keep_path(path)?, keep_path(&link)?);
     let exchanger = std::thread::spawn(move || {
-        let directory = libc::AT_FDCWD as usize;
+        let directory = word(libc::AT_FDCWD);
         for _ in 0..TURNS {
             _ = ask(libc::SYS_renameat2, &[directory, here, directory, there, 2]);
         }
@@ -455,7 +455,7 @@ fn flip(path: &Path, target: &Path) -> Tried {
 fn interrupt(call: usize, path: &str) -> Tried {
     let low = libc::MAP_32BIT | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let access = libc::PROT_READ | libc::PROT_WRITE;
-    let words = [0, 4096, access as usize, low as usize, usize::MAX, 0];
+    let words = [0, 4096, word(access), word(low), usize::MAX, 0];
     let address = ask(libc::SYS_mmap, &words)?;
     // The text goes through a pipe, so that the kernel and not a pointer carries it there.
     let ends = keep(vec![0; 8]);
@@ -464,8 +464,8 @@ fn interrupt(call: usize, path: &str) -> Tried {
     let [from, to] =
         unsafe { std::ptr::with_exposed_provenance::<[i32; 2]>(ends).read_unaligned() };
     let bytes = keep_text(path.as_bytes());
-    ask(libc::SYS_write, &[to as usize, bytes, path.len() + 1])?;
-    ask(libc::SYS_read, &[from as usize, address, path.len() + 1])?;
+    ask(libc::SYS_write, &[word(to), bytes, path.len() + 1])?;
+    ask(libc::SYS_read, &[word(from), address, path.len() + 1])?;
     let number = u32::try_from(call).map_err(|_| USAGE)?;
     let address = u32::try_from(address).map_err(|_| NOT_TRIED)?;
     match crate::system::call_by_interrupt(number, [address, 0, 0]) {

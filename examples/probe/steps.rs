@@ -13,7 +13,7 @@
 
 use std::net::SocketAddr;
 
-use crate::system::{ask, call, fork, keep, keep_text, wait_for};
+use crate::system::{ask, call, fork, keep, keep_text, wait_for, word};
 use crate::{Refused, Tried, Unclear};
 
 /// Makes the calls until one fails.
@@ -55,7 +55,7 @@ fn one(name: &str, rest: &[String], results: &[usize]) -> Result<usize, Refused>
 /// Ends this process as the child ended.
 fn ended(status: i32) -> Result<usize, Refused> {
     if libc::WIFEXITED(status) {
-        _ = ask(libc::SYS_exit_group, &[libc::WEXITSTATUS(status).cast_unsigned() as usize]);
+        _ = ask(libc::SYS_exit_group, &[word(libc::WEXITSTATUS(status))]);
     }
     Err(Refused::Not(Unclear::NoEffect))
 }
@@ -132,15 +132,12 @@ fn internet(address: SocketAddr) -> Option<Vec<usize>> {
 /// length is part.
 fn local(path: &str) -> Option<Vec<usize>> {
     let mut bytes = u16::try_from(libc::AF_UNIX).ok()?.to_ne_bytes().to_vec();
-    match path.strip_prefix('@') {
-        Some(name) => {
-            bytes.push(0);
-            bytes.extend(name.as_bytes());
-        }
-        None => {
-            bytes.extend(path.as_bytes());
-            bytes.push(0);
-        }
+    if let Some(name) = path.strip_prefix('@') {
+        bytes.push(0);
+        bytes.extend(name.as_bytes());
+    } else {
+        bytes.extend(path.as_bytes());
+        bytes.push(0);
     }
     let length = bytes.len();
     Some(vec![keep(bytes), length])

@@ -6,12 +6,22 @@ use std::path::Path;
 
 /// A system call by number, with whatever words it is given.
 pub(crate) fn call(number: usize, words: [usize; 6]) -> Result<usize, i32> {
-    let [a, b, c, d, e, f] = words;
+    let [first, second, third, fourth, fifth, sixth] = words;
     // SAFETY: `syscall` passes numbers on. Pointers among them come from `keep`, which never frees,
     // or are meant to be wrong, which the kernel answers with EFAULT. A call that changes this
     // process in a way that Rust does not expect (a clone that shares memory, an unmapping) is the
     // experiment, and the process ends right after it.
-    let result = unsafe { libc::syscall(number.cast_signed() as libc::c_long, a, b, c, d, e, f) };
+    let result = unsafe {
+        libc::syscall(
+            number.cast_signed() as libc::c_long,
+            first,
+            second,
+            third,
+            fourth,
+            fifth,
+            sixth,
+        )
+    };
     if result == -1 {
         Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
     } else {
@@ -25,7 +35,12 @@ pub(crate) fn ask(number: libc::c_long, words: &[usize]) -> Result<usize, i32> {
     for (slot, word) in six.iter_mut().zip(words) {
         *slot = *word;
     }
-    call(number.cast_unsigned() as usize, six)
+    call(usize::try_from(number).map_err(|_| libc::ENOSYS)?, six)
+}
+
+/// A number as the kernel takes it, negative ones with all their bits.
+pub(crate) fn word(value: i32) -> usize {
+    (value as isize).cast_unsigned()
 }
 
 /// The address of a copy of the bytes, which lives as long as the process.
@@ -47,7 +62,7 @@ pub(crate) fn keep_path(path: &Path) -> Result<usize, i32> {
 
 /// A fork whose two sides both come back: 0 in the child.
 pub(crate) fn fork() -> Result<usize, i32> {
-    ask(libc::SYS_clone, &[libc::SIGCHLD.cast_unsigned() as usize])
+    ask(libc::SYS_clone, &[word(libc::SIGCHLD)])
 }
 
 /// Waits for one child and gives its status as `wait4(2)` does.
