@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod attempt;
+mod doctor;
 mod escape;
 mod harness;
 mod limits;
