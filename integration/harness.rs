@@ -70,6 +70,12 @@ pub(crate) struct Place {
 /// that is forked meanwhile would have the program open, and nobody could execute it (ETXTBSY).
 static FORKS: RwLock<()> = RwLock::new(());
 
+fn copy_program(from: &Path, to: &Path) {
+    let nobody_forks = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    fs::copy(from, to).unwrap();
+    drop(nobody_forks);
+}
+
 /// Starts a process of the host.
 pub(crate) fn spawn(command: &mut Command) -> Child {
     let nobody_writes = FORKS.read().unwrap_or_else(PoisonError::into_inner);
@@ -151,9 +157,7 @@ impl Place {
         make_program(&workspace.join(".git/hooks/pre-commit"));
         let probe = at("programs/probe");
         if fs::hard_link(built_probe(), &probe).is_err() {
-            let nobody_forks = FORKS.write().unwrap_or_else(PoisonError::into_inner);
-            fs::copy(built_probe(), &probe).unwrap();
-            drop(nobody_forks);
+            copy_program(built_probe(), &probe);
         }
         let canaries = Canaries::new(&outside, &workspace);
         let place = Self { root, home, workspace, outside, probe, canaries };
@@ -199,6 +203,15 @@ not_match = ["probe exit 0"]
         let root = nix::unistd::geteuid().is_root();
         let on_gap = if root && level == 1 { "on_gap = \"allow\"" } else { "" };
         format!("schema = 1\nlevel = {level}\n{on_gap}\n{more}\n{read}{probe}")
+    }
+
+    pub(crate) fn copy_program(&self, from: &Path, to: &Path) {
+        assert!(to.starts_with(self.home.parent().unwrap()));
+        copy_program(from, to);
+    }
+
+    pub(crate) fn remove_profile(&self, level: u8) {
+        fs::remove_file(self.home.join(format!(".config/rung/level-{level}.toml"))).unwrap();
     }
 
     pub(crate) fn set_profile(&self, level: u8, text: &str) {

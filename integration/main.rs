@@ -4,6 +4,7 @@
 mod attempt;
 mod doctor;
 mod escape;
+mod faults;
 mod harness;
 mod limits;
 mod run;

@@ -6,6 +6,7 @@ use std::io::{Read, Seek};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -220,7 +221,7 @@ fn sixteen_runs_at_once_end_as_they_should_and_leave_one_chain() {
 fn rung_inside_rung_is_refused() {
     let place = Place::new();
     let inner = place.probe.with_file_name("rung");
-    fs::copy(env!("CARGO_BIN_EXE_rung"), &inner).unwrap();
+    place.copy_program(Path::new(env!("CARGO_BIN_EXE_rung")), &inner);
     for level in LEVELS {
         let words = ["run", "--level", "1", "--", "true"];
         let refused =

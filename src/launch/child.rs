@@ -174,8 +174,19 @@ fn become_command(start: &Start<'_>) -> Result<std::convert::Infallible, Failure
     // The dispositions are the supervisor's, which has reset them all.
     process::set_signal_mask(0).map_err(at(Step::Signals))?;
     descriptor::close_at_exec(3).map_err(at(Step::Descriptors))?;
+    wait_for_init(kit).map_err(at(Step::InitConfinement))?;
     seccomp::load(&kit.filter).map_err(at(Step::Seccomp))?;
     Err(Failure { step: Step::Exec, index: 0, errno: kit.image.exec() })
+}
+
+/// Init confines itself while this process does, and where it fails nothing may run. It cannot end
+/// without a word and leave this process waiting, which ends with it.
+fn wait_for_init(kit: &Kit) -> Result<(), Errno> {
+    let mut confined = [0];
+    match descriptor::read(kit.confined.0.as_fd(), &mut confined)? {
+        0 => Err(Errno::EOWNERDEAD),
+        _ => Ok(()),
+    }
 }
 
 fn connect_streams(start: &Start<'_>) -> Result<(), Errno> {

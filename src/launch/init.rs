@@ -53,6 +53,7 @@ fn confine(kit: &Kit) -> Result<std::os::fd::OwnedFd, Failure> {
         landlock::restrict_self(ruleset.as_fd()).map_err(&fail)?;
     }
     seccomp::load(&kit.init_filter).map_err(&fail)?;
+    descriptor::write_all(kit.confined.1.as_fd(), b"c").map_err(&fail)?;
     Ok(children)
 }
 

@@ -25,6 +25,9 @@ pub(super) struct Kit {
     pub(super) control: OwnedFd,
     /// Messages to the supervisor.
     pub(super) status: OwnedFd,
+    /// Init's word to the command's process that its own walls stand: the reading and the writing
+    /// end.
+    pub(super) confined: (OwnedFd, OwnedFd),
     pub(super) uid_map: Vec<u8>,
     pub(super) gid_map: Vec<u8>,
     /// The same ids again, for the second user namespace.

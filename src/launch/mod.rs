@@ -228,6 +228,7 @@ fn prepare(
         terminal: terminal_write.map(|it| kit::TerminalKit { channel: it.into() }),
         ruleset: ruleset.map(confine::descriptor_of).transpose()?,
         inner_rules,
+        confined: pipe()?,
         init_ruleset,
         init_filter: confine::init_filter(plan.syscalls.arch)?,
         last_capability: id.last_capability,

@@ -329,11 +329,9 @@ fn find_by_name<'a>(request: &'a Request, profile: &'a Profile) -> Option<Findin
     Some(judge(profile, &Command { name, names: vec![name], words }, &place, 1))
 }
 
+/// Where a person would add to the level: the organisation's or the user's own file for it.
 fn file_of(profile: &Profile) -> String {
-    match profile.sources.last() {
-        Some(file) => format!("`{file}`"),
-        None => format!("the profile of level {}", profile.level),
-    }
+    format!("your `level-{}.toml`", profile.level)
 }
 
 fn refuse(denial: Denial) -> Refusal {
