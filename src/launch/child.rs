@@ -23,18 +23,10 @@ const BROKEN: i32 = 125;
 
 /// The life of init.
 pub(super) fn main(kit: &Kit) -> ! {
-<<<<<<< HEAD
-    let failure = match sandbox(kit) {
-        Ok(never) => match never {},
-        Err(failure) => failure,
-    };
-    give_up(kit, failure)
-=======
     match sandbox(kit) {
         Ok(never) => match never {},
         Err(failure) => give_up(kit, failure),
     }
->>>>>>> main
 }
 
 /// The life of the command's process until the program starts.
@@ -69,11 +61,7 @@ pub(super) fn at_index(step: Step, index: usize) -> impl Fn(Errno) -> Failure {
     move |errno| Failure { step, index: u32::try_from(index).unwrap_or(u32::MAX), errno }
 }
 
-<<<<<<< HEAD
-/// Builds the sandbox around this process and forks the command's process into it.
-=======
 /// Builds the sandbox around this process, starts the command's process in it, and becomes init.
->>>>>>> main
 fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     for number in &kit.foreign {
         descriptor::close_between(*number, *number).map_err(at(Step::CloseInherited))?;
@@ -107,19 +95,11 @@ fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     let start = Start { kit, terminal };
     let clone = Sharing::new(&start, payload).map_err(at(Step::PayloadFork))?;
     #[expect(unsafe_code, reason = "the second of the two clones")]
-<<<<<<< HEAD
-    // SAFETY: `payload` calls only `sys`; this process, itself just cloned, has one thread and
-    // never comes back from the next line, so `start` and `child` stay.
-    let pid = unsafe { child.start_beside() }.map_err(at(Step::PayloadFork))?;
-    // Init holds on to its end of the terminal, so that the pair does not hang up before the end.
-    init::run(kit, pid)
-=======
     // SAFETY: `payload` calls only `sys`, and this process, itself just cloned, has one thread.
     // `start` and `clone` stay where they are, because this function is not left any more.
     let child = unsafe { clone.start(0) }.map_err(at(Step::PayloadFork))?;
     // The terminal in `start` stays open too, so that the pair does not hang up before the end.
     init::run(kit, child.pid)
->>>>>>> main
 }
 
 fn map_ids(kit: &Kit) -> Result<(), Errno> {

@@ -160,19 +160,6 @@ impl<'a, T> Sharing<'a, T> {
         Ok(Child { pid, pidfd })
     }
 
-<<<<<<< HEAD
-    /// Starts the child in the namespaces of this process, without a descriptor for it.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::start`].
-    pub(crate) unsafe fn start_beside(&self) -> Result<i32, Errno> {
-        // SAFETY: passed on to the caller.
-        unsafe { self.clone3(0, 0) }
-    }
-
-=======
->>>>>>> main
     unsafe fn clone3(&self, flags: u64, pidfd: u64) -> Result<i32, Errno> {
         let arguments = CloneArgs {
             flags: flags | CLONE_VM,
