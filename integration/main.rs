@@ -3,6 +3,7 @@
 
 mod attempt;
 mod audit;
+mod doctor;
 mod escape;
 mod faults;
 mod fs;

@@ -152,14 +152,14 @@ const VERBS: [&str; 19] = [
 #[test]
 fn every_verb_has_help_with_examples() {
     let user = User::new();
-    let mut all = String::new();
-    for verb in VERBS {
+    let help = |verb: &str| {
         let line = format!("{verb} --help");
         let help = user.asks(line.trim_start()).answered().to_owned();
         let is_group = ["profile", "audit"].contains(&verb);
         assert!(is_group || help.contains("Examples:\n  rung "), "{verb}: {help}");
-        all.push_str(&format!("$ rung {}\n{help}\n", line.trim_start()));
-    }
+        format!("$ rung {}\n{help}\n", line.trim_start())
+    };
+    let all: String = VERBS.iter().map(|verb| help(verb)).collect();
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("golden");
     settings.set_prepend_module_to_snapshot(false);
@@ -214,7 +214,8 @@ fn check_answers_by_exit_code_in_words_and_as_json() {
         ("-- touch notes", 0, "allow", "core.touch"),
         ("--level 1 -- touch notes", 126, "deny", "default"),
         ("--level 4 -- ls", 126, "deny", "ceiling"),
-        ("--level 1 -- ./nowhere/ls", 127, "deny", "exec.search-path"),
+        ("--level 1 -- /nowhere/ls", 127, "deny", "exec.search-path"),
+        // What no rule allows is refused, whether or not it is there.
         ("--level 1 -- no-such-program", 126, "deny", "default"),
         ("--level 2 -- git reset --hard", 75, "ask", "git.reset.hard"),
     ];

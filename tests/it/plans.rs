@@ -3,7 +3,7 @@
 //! A changed file is a changed promise: the commit that changes it says which line and why.
 
 use rung::model::{HostFacts, Level};
-use rung::plan::explain;
+use rung::plan::{PlanError, PromiseState, explain, promises};
 
 use crate::hosts;
 
@@ -37,5 +37,23 @@ fn no_level_has_a_plan_without_user_namespaces() {
 fn an_old_kernel_is_enough_to_read() {
     for level in Level::ALL {
         check("old-kernel", &hosts::old_kernel(), level);
+    }
+}
+
+/// What `rung doctor` promises comes from the same facts as the plan, and must agree with it.
+#[test]
+fn nothing_is_missing_exactly_where_there_is_a_plan() {
+    for host in [hosts::full(), hosts::no_userns(), hosts::old_kernel()] {
+        for level in Level::ALL {
+            let profile = hosts::profile(level);
+            let promises = promises(&profile, &host);
+            let missing = promises.iter().any(|it| it.state == PromiseState::Missing);
+            let degraded = promises.iter().filter(|it| it.state == PromiseState::Degraded).count();
+            match hosts::plan(&hosts::request(level), &profile, &host) {
+                Ok(plan) => assert_eq!((missing, degraded), (false, plan.gaps.len()), "{level}"),
+                Err(PlanError::Gaps { .. }) => assert!(missing, "{level} on {}", host.kernel),
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }
