@@ -434,8 +434,7 @@ fn pipeline(ask: Ask, around: &Surroundings) -> Result<Outcome, EngineError> {
             refuse(*request, &profile, refusal.denial, Answer::Deny, status, &mut ledger, around)
         }
         Considered::Asked { request, profile, question } => {
-            // Nobody can answer yet, so an unanswered question is a refusal.
-            let status = Status::Refused;
+            let status = Status::Waiting;
             refuse(*request, &profile, question.denial, Answer::Ask, status, &mut ledger, around)
         }
     }

@@ -98,8 +98,7 @@ fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     // SAFETY: `payload` calls only `sys`, and this process, itself just cloned, has one thread.
     // `start` and `clone` stay where they are, because this function is not left any more.
     let child = unsafe { clone.start(0) }.map_err(at(Step::PayloadFork))?;
-    // The terminal in `start` stays open too, so that the pair does not hang up before the end.
-    init::run(kit, child.pid)
+    init::run(kit, child.pid, start.terminal.as_ref().map(AsFd::as_fd))
 }
 
 fn map_ids(kit: &Kit) -> Result<(), Errno> {

@@ -27,7 +27,7 @@ struct Wires<'a> {
 }
 
 /// The life of init once the command's process exists.
-pub(super) fn run(kit: &Kit, payload: i32) -> ! {
+pub(super) fn run(kit: &Kit, payload: i32, terminal: Option<BorrowedFd<'_>>) -> ! {
     let children = match confine(kit) {
         Ok(children) => children,
         Err(failure) => {
@@ -37,6 +37,11 @@ pub(super) fn run(kit: &Kit, payload: i32) -> ! {
         }
     };
     let wires = Wires { control: kit.control.as_fd(), status: kit.status.as_fd() };
+    let kept = [&wires.control, &wires.status, &children.as_fd()].map(AsRawFd::as_raw_fd);
+    if let Err(errno) = keep_only(kept, terminal) {
+        _ = Message::Failed(at(Step::InitConfinement)(errno)).send(wires.status);
+        process::exit_now(BROKEN)
+    }
     let status = supervise(&wires, payload, children.as_fd());
     finish(&wires, status)
 }
@@ -45,8 +50,6 @@ fn confine(kit: &Kit) -> Result<std::os::fd::OwnedFd, Failure> {
     let fail = at(Step::InitConfinement);
     process::set_name(c"rung-init").map_err(&fail)?;
     let children = process::signal_fd(process::mask_of(libc::SIGCHLD)).map_err(&fail)?;
-    // The command has its own copies of the streams.
-    descriptor::close_between(0, 2).map_err(&fail)?;
     drop_privileges().map_err(&fail)?;
     process::no_new_privs().map_err(&fail)?;
     if let Some(ruleset) = &kit.init_ruleset {
@@ -55,6 +58,22 @@ fn confine(kit: &Kit) -> Result<std::os::fd::OwnedFd, Failure> {
     seccomp::load(&kit.init_filter).map_err(&fail)?;
     descriptor::write_all(kit.confined.1.as_fd(), b"c").map_err(&fail)?;
     Ok(children)
+}
+
+/// Closes the streams, of which the command has its own copies, and everything that building the
+/// view left open. The terminal stays, so that the pair does not hang up before the end.
+fn keep_only(kept: [i32; 3], terminal: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    let [control, status, children] = kept;
+    // Twice the same is one gap of nothing.
+    let terminal = terminal.map_or(control, |it| it.as_raw_fd());
+    let mut kept = [control, status, children, terminal];
+    kept.sort_unstable();
+    let mut first = 0;
+    for number in kept {
+        descriptor::close_between(first, number - 1)?;
+        first = number + 1;
+    }
+    descriptor::close_between(first, i32::MAX)
 }
 
 /// Until the command's process has ended, or nobody wants it any more. Returns its status.

@@ -4,7 +4,7 @@
 //! new root; where the plan names a limit, the kit has the number the kernel takes.
 
 use std::collections::BTreeSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ pub(super) enum Operation {
     Bind(Bind),
     Private {
         path: CString,
-        options: Vec<(&'static CStr, CString)>,
+        options: CString,
         attributes: u64,
     },
     Proc {
@@ -81,7 +81,7 @@ pub(super) enum Operation {
     },
     Devices {
         path: CString,
-        shm: Vec<(&'static CStr, CString)>,
+        shm: CString,
     },
     Masked {
         path: CString,
@@ -214,7 +214,7 @@ fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
                 .collect::<Result<_, LaunchError>>()?,
         },
         What::Devices { shm, files } => {
-            Operation::Devices { path, shm: tmpfs(shm.0, files.0, c"1777")? }
+            Operation::Devices { path, shm: tmpfs(shm.0, files.0, "1777")? }
         }
         What::Masked { kind } => {
             Operation::Masked { path, directory: *kind == PathKind::Directory }
@@ -229,8 +229,8 @@ fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
 }
 
 /// `/tmp` looks as programs expect it; everything else private is the user's alone.
-fn private_mode(path: &Path) -> &'static CStr {
-    if path == Path::new("/tmp") { c"1777" } else { c"0700" }
+fn private_mode(path: &Path) -> &'static str {
+    if path == Path::new("/tmp") { "1777" } else { "0700" }
 }
 
 fn attributes(access: Access, programs: bool) -> u64 {
@@ -242,16 +242,8 @@ fn attributes(access: Access, programs: bool) -> u64 {
 }
 
 /// Options of a tmpfs: each has a size and a number of files, or it would take half the memory.
-fn tmpfs(
-    size: u64,
-    files: u64,
-    mode: &'static CStr,
-) -> Result<Vec<(&'static CStr, CString)>, LaunchError> {
-    Ok(vec![
-        (c"mode", mode.to_owned()),
-        (c"size", c_string(size.to_string().as_bytes())?),
-        (c"nr_inodes", c_string(files.to_string().as_bytes())?),
-    ])
+fn tmpfs(size: u64, files: u64, mode: &str) -> Result<CString, LaunchError> {
+    c_string(format!("mode={mode},size={size},nr_inodes={files}").as_bytes())
 }
 
 /// Splits the rules: those on host objects, which the supervisor adds while the child is busy, and

@@ -4,8 +4,8 @@
 //! to be the very object the plan was made for, restricted while it is still detached, and only
 //! then attached, so there is no moment in which more is reachable than planned.
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -21,66 +21,94 @@ const EMPTY_DIRECTORY: &CStr = c".rung-empty-directory";
 
 const SEALED: u64 = READ_ONLY | NO_SETID | NO_DEVICES | NO_PROGRAMS;
 
+/// What the entries are attached to and cloned from.
+struct Base {
+    root: OwnedFd,
+    /// Sealed clones of the empty things, of which each mask is a clone again.
+    empty_file: OwnedFd,
+    empty_directory: OwnedFd,
+}
+
 /// Makes the new root, fills it, and makes it the root of this process. Returns the sandbox's own
 /// `/proc`, still writable, which nobody else can reach.
 pub(super) fn build(operations: &[Operation]) -> Result<OwnedFd, Failure> {
     mount::make_private().map_err(at(Step::PrivateMounts))?;
-    let root = new_root().map_err(at(Step::NewRoot))?;
-    // Nothing of the host's `/proc` is in any plan, so hiding it now hides no source.
-    mount::attach(root.as_fd(), HERE, c"/proc").map_err(at(Step::NewRoot))?;
-    descriptor::enter_directory(root.as_fd()).map_err(at(Step::NewRoot))?;
+    let base = new_root().map_err(at(Step::NewRoot))?;
     let mut proc = None;
     for (index, operation) in operations.iter().enumerate() {
-        let made = carry_out(operation, root.as_fd()).map_err(at_index(Step::View, index))?;
+        let made = carry_out(operation, &base).map_err(at_index(Step::View, index))?;
         if made.is_some() {
             proc = made;
         }
     }
-    seal(root.as_fd()).map_err(at(Step::SealRoot))?;
+    seal(base).map_err(at(Step::SealRoot))?;
     mount::pivot_here().map_err(at(Step::Pivot))?;
     proc.ok_or(Failure { step: Step::View, index: u32::MAX, errno: Errno::ENOENT })
 }
 
-fn new_root() -> Result<OwnedFd, Errno> {
-    // Room for mount points, links and nothing else.
-    let options = [(c"mode", c"0755"), (c"size", c"1048576"), (c"nr_inodes", c"4096")];
-    let root = mount::new_filesystem(c"tmpfs", &options, NO_SETID | NO_DEVICES)?;
-    drop(descriptor::open_at(root.as_raw_fd(), EMPTY_FILE, libc::O_CREAT | libc::O_RDONLY, 0)?);
-    descriptor::make_directory(root.as_raw_fd(), EMPTY_DIRECTORY, 0)?;
-    Ok(root)
+/// A tmpfs on top of the host's `/proc`, entered: nothing of that is in any plan, so hiding it now
+/// hides no source. It has room for mount points, links and nothing else.
+fn new_root() -> Result<Base, Errno> {
+    let options = c"mode=0755,size=1048576,nr_inodes=4096";
+    mount::make(c"tmpfs", c"/proc", options, NO_SETID | NO_DEVICES)?;
+    descriptor::enter_path(c"/proc")?;
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let root = descriptor::open_at(HERE, c".", flags, 0)?;
+    let here = root.as_raw_fd();
+    leave_open(descriptor::open_at(here, EMPTY_FILE, libc::O_CREAT | libc::O_RDONLY, 0)?);
+    descriptor::make_directory(here, EMPTY_DIRECTORY, 0)?;
+    let sealed = |name| {
+        let tree = mount::clone_tree(here, name, false)?;
+        mount::restrict(tree.as_raw_fd(), c"", SEALED, false)?;
+        Ok(tree)
+    };
+    let (empty_file, empty_directory) = (sealed(EMPTY_FILE)?, sealed(EMPTY_DIRECTORY)?);
+    Ok(Base { root, empty_file, empty_directory })
 }
 
-fn seal(root: BorrowedFd<'_>) -> Result<(), Errno> {
-    descriptor::remove(root.as_raw_fd(), EMPTY_FILE, 0)?;
-    descriptor::remove(root.as_raw_fd(), EMPTY_DIRECTORY, libc::AT_REMOVEDIR)?;
-    mount::restrict(root.as_raw_fd(), c"", READ_ONLY | NO_PROGRAMS, false)
+/// Closing a descriptor of a mount costs more than attaching it, and nobody needs to wait for it:
+/// init closes them all at once while the command already runs, and exec closes the command's.
+fn leave_open(descriptor: OwnedFd) {
+    _ = descriptor.into_raw_fd();
+}
+
+fn seal(base: Base) -> Result<(), Errno> {
+    let here = base.root.as_raw_fd();
+    descriptor::remove(here, EMPTY_FILE, 0)?;
+    descriptor::remove(here, EMPTY_DIRECTORY, libc::AT_REMOVEDIR)?;
+    mount::restrict(HERE, c".", READ_ONLY | NO_PROGRAMS, false)?;
+    [base.root, base.empty_file, base.empty_directory].into_iter().for_each(leave_open);
+    Ok(())
 }
 
 /// One entry. A new `/proc` is handed back.
-fn carry_out(operation: &Operation, root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
-    let here = root.as_raw_fd();
+fn carry_out(operation: &Operation, base: &Base) -> Result<Option<OwnedFd>, Errno> {
+    let here = base.root.as_raw_fd();
     match operation {
         Operation::Directory { path } => descriptor::make_directory(here, path, 0o755)?,
         Operation::Link { path, target } => descriptor::make_link(target, here, path)?,
-        Operation::Bind(it) => bind(it, root)?,
+        Operation::Bind(it) => bind(it, base.root.as_fd())?,
         Operation::Private { path, options, attributes } => {
             descriptor::make_directory(here, path, 0o755)?;
-            private(path, options, *attributes, here)?;
+            mount::make(c"tmpfs", path, options, *attributes)?;
         }
-        Operation::Proc { path, masked } => return proc(path, masked, root).map(Some),
+        Operation::Proc { path, masked } => return proc(path, masked, base).map(Some),
         Operation::Devices { path, shm } => devices(path, shm, here)?,
         Operation::Masked { path, directory } => {
-            let target = descriptor::open_beneath(root, path)?;
-            mask(target.as_fd(), c"", *directory, root)?;
+            let target = descriptor::open_beneath(base.root.as_fd(), path)?;
+            mask(target.as_fd(), c"", *directory, base)?;
+            leave_open(target);
         }
         Operation::Again { path, device, inode, read_only } => {
-            let target = descriptor::open_beneath(root, path)?;
+            let target = descriptor::open_beneath(base.root.as_fd(), path)?;
             same(descriptor::identity(target.as_raw_fd(), c"")?, *device, *inode)?;
             let tree = mount::clone_tree(target.as_raw_fd(), c"", false)?;
             if *read_only {
                 mount::restrict(tree.as_raw_fd(), c"", READ_ONLY, true)?;
             }
             mount::attach(tree.as_fd(), target.as_raw_fd(), c"")?;
+            leave_open(tree);
+            leave_open(target);
         }
     }
     Ok(None)
@@ -95,12 +123,16 @@ fn bind(it: &Bind, root: BorrowedFd<'_>) -> Result<(), Errno> {
     let tree = mount::clone_tree(HERE, &it.source, true)?;
     same(descriptor::identity(tree.as_raw_fd(), c"")?, it.device, it.inode)?;
     mount::restrict(tree.as_raw_fd(), c"", it.attributes, true)?;
-    if !it.make {
+    if it.make {
+        mount_point(root, &it.path, it.directory)?;
+        mount::attach(tree.as_fd(), root.as_raw_fd(), &it.path)?;
+    } else {
         let target = descriptor::open_beneath(root, &it.path)?;
-        return mount::attach(tree.as_fd(), target.as_raw_fd(), c"");
+        mount::attach(tree.as_fd(), target.as_raw_fd(), c"")?;
+        leave_open(target);
     }
-    mount_point(root, &it.path, it.directory)?;
-    mount::attach(tree.as_fd(), root.as_raw_fd(), &it.path)
+    leave_open(tree);
+    Ok(())
 }
 
 fn mount_point(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<(), Errno> {
@@ -111,33 +143,18 @@ fn mount_point(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<(),
     descriptor::open_at(root.as_raw_fd(), path, flags, 0o444).map(drop)
 }
 
-/// A tmpfs of the run's own.
-fn private(
-    path: &CStr,
-    options: &[(&'static CStr, std::ffi::CString)],
-    attributes: u64,
-    root: i32,
-) -> Result<(), Errno> {
-    let [first, second, third] = options else { return Err(Errno::EINVAL) };
-    let options = [first, second, third].map(|(key, value)| (*key, value.as_c_str()));
-    let tree = mount::new_filesystem(c"tmpfs", &options, attributes)?;
-    mount::attach(tree.as_fd(), root, path)
-}
-
 /// A fresh `/proc`: a read-only clone in the view, and the writable original in our hand.
-fn proc(
-    path: &CStr,
-    masked: &[(std::ffi::CString, bool)],
-    root: BorrowedFd<'_>,
-) -> Result<OwnedFd, Errno> {
+fn proc(path: &CStr, masked: &[(CString, bool)], base: &Base) -> Result<OwnedFd, Errno> {
+    let here = base.root.as_raw_fd();
     let writable = mount::new_filesystem(c"proc", &[], NO_SETID | NO_DEVICES | NO_PROGRAMS)?;
     let tree = mount::clone_tree(writable.as_raw_fd(), c"", false)?;
     mount::restrict(tree.as_raw_fd(), c"", READ_ONLY, false)?;
-    descriptor::make_directory(root.as_raw_fd(), path, 0o555)?;
-    mount::attach(tree.as_fd(), root.as_raw_fd(), path)?;
+    descriptor::make_directory(here, path, 0o555)?;
+    mount::attach(tree.as_fd(), here, path)?;
     for (name, directory) in masked {
-        mask(tree.as_fd(), name, *directory, root)?;
+        mask(tree.as_fd(), name, *directory, base)?;
     }
+    leave_open(tree);
     Ok(writable)
 }
 
@@ -147,12 +164,13 @@ fn mask(
     directory: BorrowedFd<'_>,
     path: &CStr,
     is_directory: bool,
-    root: BorrowedFd<'_>,
+    base: &Base,
 ) -> Result<(), Errno> {
-    let empty = if is_directory { EMPTY_DIRECTORY } else { EMPTY_FILE };
-    let tree = mount::clone_tree(root.as_raw_fd(), empty, false)?;
-    mount::restrict(tree.as_raw_fd(), c"", SEALED, false)?;
-    mount::attach(tree.as_fd(), directory.as_raw_fd(), path)
+    let empty = if is_directory { &base.empty_directory } else { &base.empty_file };
+    let tree = mount::clone_tree(empty.as_raw_fd(), c"", false)?;
+    mount::attach(tree.as_fd(), directory.as_raw_fd(), path)?;
+    leave_open(tree);
+    Ok(())
 }
 
 /// (name, host path, major, minor): the nodes that every program may expect.
@@ -173,16 +191,13 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"ptmx", c"pts/ptmx"),
 ];
 
-fn devices(
-    path: &CStr,
-    shm: &[(&'static CStr, std::ffi::CString)],
-    root: i32,
-) -> Result<(), Errno> {
-    let options = [(c"mode", c"0755"), (c"size", c"65536"), (c"nr_inodes", c"64")];
-    let dev = mount::new_filesystem(c"tmpfs", &options, NO_SETID | NO_PROGRAMS)?;
-    let here = dev.as_raw_fd();
+fn devices(path: &CStr, shm: &CStr, root: i32) -> Result<(), Errno> {
     descriptor::make_directory(root, path, 0o755)?;
-    mount::attach(dev.as_fd(), root, path)?;
+    let options = c"mode=0755,size=65536,nr_inodes=64";
+    mount::make(c"tmpfs", path, options, NO_SETID | NO_PROGRAMS)?;
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let dev = descriptor::open_at(root, path, flags, 0)?;
+    let here = dev.as_raw_fd();
     for (name, source, major, minor) in NODES {
         let node = mount::clone_tree(HERE, source, false)?;
         let found = descriptor::identity(node.as_raw_fd(), c"")?;
@@ -191,17 +206,21 @@ fn devices(
             return Err(Errno::ENODEV);
         }
         mount::restrict(node.as_raw_fd(), c"", NO_SETID | NO_PROGRAMS, false)?;
-        drop(descriptor::open_at(here, name, libc::O_CREAT | libc::O_EXCL, 0o666)?);
+        leave_open(descriptor::open_at(here, name, libc::O_CREAT | libc::O_EXCL, 0o666)?);
         mount::attach(node.as_fd(), here, name)?;
+        leave_open(node);
     }
     for (name, target) in LINKS {
         descriptor::make_link(target, here, name)?;
     }
     descriptor::make_directory(here, c"pts", 0o755)?;
-    let terminals = [(c"ptmxmode", c"0666"), (c"mode", c"0620")];
-    let pts = mount::new_filesystem(c"devpts", &terminals, NO_SETID | NO_PROGRAMS)?;
-    mount::attach(pts.as_fd(), here, c"pts")?;
     descriptor::make_directory(here, c"shm", 0o755)?;
-    private(c"shm", shm, NO_SETID | NO_DEVICES | NO_PROGRAMS, here)?;
-    mount::restrict(here, c"", READ_ONLY, false)
+    // mount(2) knows no directory to start from, and the working directory is the new root.
+    descriptor::enter_directory(dev.as_fd())?;
+    mount::make(c"devpts", c"pts", c"ptmxmode=0666,mode=0620", NO_SETID | NO_PROGRAMS)?;
+    mount::make(c"tmpfs", c"shm", shm, NO_SETID | NO_DEVICES | NO_PROGRAMS)?;
+    mount::restrict(HERE, c".", READ_ONLY, false)?;
+    descriptor::enter_path(c"/proc")?;
+    leave_open(dev);
+    Ok(())
 }

@@ -117,6 +117,22 @@ pub(crate) fn new_filesystem(
     owned_result(super::plain(libc::SYS_fsmount, [number, FSMOUNT_CLOEXEC, attributes, 0, 0, 0]))
 }
 
+/// `mount(2)` of a new file system at `path`, with its options in one text.
+pub(crate) fn make(kind: &CStr, path: &CStr, options: &CStr, attributes: u64) -> Result<(), Errno> {
+    // The flags of mount(2) for these four have the same values (linux/mount.h).
+    let flags = usize::try_from(attributes).map_err(|_| Errno::EINVAL)?;
+    let arguments = [
+        kind.as_ptr().expose_provenance(),
+        path.as_ptr().expose_provenance(),
+        kind.as_ptr().expose_provenance(),
+        flags,
+        options.as_ptr().expose_provenance(),
+        0,
+    ];
+    // SAFETY: all are C strings that outlive the call.
+    unsafe { raw(libc::SYS_mount, arguments) }.map(drop)
+}
+
 /// Makes the working directory the root and drops the old root, which nothing uses any more.
 pub(crate) fn pivot_here() -> Result<(), Errno> {
     let here = c".".as_ptr().expose_provenance();
