@@ -23,7 +23,7 @@ attempts! {
     memory_of_another_cannot_be_read: Attempt::new("P06e", "do process_vm_readv {sibling} 0 0 0 0 0", &[EPERM]);
     memory_of_another_cannot_be_written: Attempt::new("P06f", "do process_vm_writev {sibling} 0 0 0 0 0", &[EPERM]);
     processes_cannot_be_compared: Attempt::new("P06g", "do kcmp {sibling} {sibling} 0 0 0", &[EPERM]);
-    the_descriptors_of_init_cannot_be_listed: Attempt::new("P06h", "list /proc/1/fd", &[EACCES, EPERM]).without_control("process 1 is somebody else's outside as well");
+    the_program_of_init_cannot_be_found: Attempt::new("P06h", "do readlinkat -100 s:/proc/1/exe z:64 64", &[EACCES, EPERM]).without_control("process 1 is somebody else's outside as well");
     the_environment_of_init_cannot_be_read: Attempt::new("P06i", "read /proc/1/environ", &[EACCES, EPERM]).without_control("process 1 is somebody else's outside as well");
     init_cannot_be_killed: Attempt::new("P06j", "do ?kill 1 9 , openat -100 s:{out} 0", &[ENOENT]).without_control("process 1 is somebody else's outside as well");
     nobody_makes_init_a_tracer: Attempt::new("P07", "do ptrace 0 0 0 0", &[EPERM]);
