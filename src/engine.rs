@@ -569,15 +569,16 @@ fn launch(
     let watched = plan.watched.clone();
     drop((permit, profile));
     let mut watch = None;
-    let mut overlapped = || -> Result<(), EngineError> {
+    let mut arm = || -> Result<(), WatchError> {
         watch = watched::arm(&around.directories.state, &run, &workspace, &watched)?;
-        Ok(ledger.sync()?)
+        Ok(())
     };
     let ended = launch::run(Launch {
         recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
         file_mask: around.file_mask,
-        overlapped: &mut || overlapped().map_err(|error| error.to_string()),
+        before_start: &mut || arm().map_err(|error| error.to_string()),
+        overlapped: &mut || ledger.sync().map_err(|error| error.to_string()),
     });
     let undone = watch.map(watched::Watch::settle).transpose()?.unwrap_or_default();
     let Ended { status, started, usage, mut denials, notes } =

@@ -54,7 +54,9 @@ pub enum LaunchError {
     Namespaces(Errno),
     #[error("the sandbox's init ended before the command was started")]
     InitLost,
-    #[error("the decision record could not be made durable: {0}")]
+    #[error("the protected names could not be watched: {0}")]
+    NotWatched(String),
+    #[error("the command was ended, because its decision record could not be made durable: {0}")]
     NotDurable(String),
     #[error(transparent)]
     Relay(#[from] RelayError),
@@ -83,7 +85,9 @@ pub struct Launch<'a> {
     pub filter: &'a [syscalls::Instruction],
     /// Umask of the caller, which the command gets back.
     pub file_mask: u32,
-    /// Called once while the child builds its sandbox: makes the decision record durable.
+    /// Called once while the child builds its sandbox; the command starts only after it.
+    pub before_start: &'a mut dyn FnMut() -> Result<(), String>,
+    /// Called once when the command may be starting: makes the decision record durable.
     pub overlapped: &'a mut dyn FnMut() -> Result<(), String>,
 }
 
@@ -131,6 +135,7 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
     if let Some(ruleset) = ruleset {
         confine::add_host_rules(ruleset, &rules.host)?;
     }
+    (launch.before_start)().map_err(LaunchError::NotWatched)?;
     let go = descriptor::write_all(wires.control.as_fd(), b"g");
     // A child that failed is gone already; its message says why.
     if let Err(errno) = go
