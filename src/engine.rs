@@ -187,7 +187,7 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
     let level = ask.level.unwrap_or(DEFAULT_LEVEL);
     let layers = around.layers()?;
-    let mut host = host::facts(&around.directories.state.join("host.json"))?;
+    let mut host = host::facts(&around.directories.state.join("host"), plan::lasting_paths)?;
     host.state_directories = state_directories(&around.directories);
     let (cwd, workspace) = places(&ask, around)?;
     let names = names(&ask.argv);
