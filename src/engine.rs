@@ -209,7 +209,7 @@ fn consider_below(
 ) -> Result<Considered, EngineError> {
     tracing::Span::current().record("level", level.number());
     let layers = around.layers()?;
-    let mut host = host::facts(&around.directories.state.join("host.json"))?;
+    let mut host = host::facts(&around.directories.state.join("host"), plan::lasting_paths)?;
     host.state_directories = state_directories(&around.directories);
     let (cwd, workspace) = places(&ask, around)?;
     let names = names(&ask.argv);

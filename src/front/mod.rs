@@ -101,7 +101,7 @@ fn log(filter: &OsStr) {
 fn surroundings(environment: BTreeMap<OsString, OsString>, now: SystemTime) -> Surroundings {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     let home = match environment.get(&OsString::from("HOME")).filter(|it| !it.is_empty()) {
-        Some(home) => PathBuf::from(home),
+        Some(home) => Path::new(home).components().collect(),
         None => user.map_or_else(|| PathBuf::from("/"), |it| it.dir),
     };
     let mask = engine::take_file_mask();

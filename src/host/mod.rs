@@ -5,23 +5,27 @@
 //! exactly the paths that a profile and a request name; no directory is read.
 
 mod cause;
+mod look;
 mod probe;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use look::look;
 pub use probe::ProbeError;
 
 use cause::Evidence;
 use probe::Failure;
 
+use self::look::absent;
 use crate::model::{
-    Arch, Arg, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
+    Arch, Arg, Cause, HostFacts, Mechanism, PathMap, Probe, ProgramFact, ProgramLocation,
 };
 
 /// Why the machine could not be looked at.
@@ -43,26 +47,33 @@ struct Remembered {
     facts: HostFacts,
 }
 
-/// The machine without any path: from the last look in this boot, or by probing now.
-pub fn facts(remembered: &Path) -> Result<HostFacts, HostError> {
+/// A note is never longer, nor is what the kernel says in one line.
+const NOTE_BYTES_MAX: usize = 8192;
+const LINE_BYTES_MAX: usize = 256;
+
+/// The machine: from the last look in this boot, or by probing now. Of the paths it knows those
+/// that are `lasting`, which stay what they are for as long as the kernel runs.
+pub fn facts(
+    remembered: &Path,
+    lasting: impl FnOnce() -> Vec<PathBuf>,
+) -> Result<HostFacts, HostError> {
     let boot = boot_id();
     if let Some(boot) = &boot
         && let Some(known) = recall(remembered, boot)
     {
         return Ok(known);
     }
-    let facts = look_again()?;
+    let mut facts = look_again()?;
+    facts.paths = look(&lasting())?;
     // Something that does not work may be mended at any time, so only a whole machine is worth
     // remembering.
     if let Some(boot) = boot
         && Mechanism::ALL.iter().all(|it| facts.works(*it))
     {
-        let remember = Remembered {
-            boot,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            facts: facts.clone(),
-        };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let remember = Remembered { boot, version, facts };
         store(remembered, &remember);
+        return Ok(remember.facts);
     }
     Ok(facts)
 }
@@ -85,7 +96,7 @@ pub fn look_again() -> Result<HostFacts, HostError> {
         landlock_abi: landlock.unwrap_or(0),
         cgroup: None,
         state_directories: Vec::new(),
-        paths: BTreeMap::new(),
+        paths: PathMap::new(),
     })
 }
 
@@ -117,8 +128,17 @@ fn kernel() -> Result<String, HostError> {
 
 /// Nothing where `/proc` is masked; then nothing is remembered.
 fn boot_id() -> Option<String> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(text.trim_end().to_owned())
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let (bytes, length) = beginning::<LINE_BYTES_MAX>(path).ok()?;
+    let line = bytes.get(..length)?.trim_ascii_end();
+    String::from_utf8(line.to_vec()).ok()
+}
+
+/// What one read of the file gives, and how much of it there is.
+fn beginning<const MAX: usize>(path: &Path) -> io::Result<([u8; MAX], usize)> {
+    let mut bytes = [0; MAX];
+    let length = fs::File::open(path)?.read(&mut bytes)?;
+    Ok((bytes, length))
 }
 
 fn arch() -> Result<Arch, HostError> {
@@ -131,7 +151,8 @@ fn arch() -> Result<Arch, HostError> {
 
 /// `None` for anything but a note of this boot and this version; a bad note only costs a probe.
 fn recall(path: &Path, boot: &str) -> Option<HostFacts> {
-    let known: Remembered = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let (bytes, length) = beginning::<NOTE_BYTES_MAX>(path).ok()?;
+    let known: Remembered = postcard::from_bytes(bytes.get(..length)?).ok()?;
     let current = known.boot == boot
         && known.version == env!("CARGO_PKG_VERSION")
         && known.facts.uid == nix::unistd::getuid().as_raw()
@@ -142,9 +163,9 @@ fn recall(path: &Path, boot: &str) -> Option<HostFacts> {
 /// Best effort: without the note the next run probes again.
 fn store(path: &Path, remember: &Remembered) {
     let Some(directory) = path.parent() else { return };
-    let Ok(text) = serde_json::to_vec(remember) else { return };
+    let Ok(bytes) = postcard::to_stdvec(remember) else { return };
     let written = tempfile::NamedTempFile::new_in(directory).and_then(|mut file| {
-        io::Write::write_all(&mut file, &text)?;
+        io::Write::write_all(&mut file, &bytes)?;
         file.persist(path).map_err(io::Error::from)
     });
     if let Err(error) = written {
@@ -152,89 +173,10 @@ fn store(path: &Path, remember: &Remembered) {
     }
 }
 
-/// What lies at each path. Parents are resolved once. Only "there is nothing" means absent: any other error is an error,
-/// because a plan made from a guess is not what its author meant.
-pub fn look(paths: &[PathBuf]) -> Result<BTreeMap<PathBuf, PathFact>, HostError> {
-    let mut found = BTreeMap::new();
-    let mut parents = BTreeMap::new();
-    for path in paths {
-        if let Some(fact) = fact(path, &mut parents)? {
-            found.insert(path.clone(), fact);
-        }
-    }
-    Ok(found)
-}
-
-fn fact(
-    path: &Path,
-    parents: &mut BTreeMap<PathBuf, PathBuf>,
-) -> Result<Option<PathFact>, HostError> {
-    let Some(own) = absent(path, fs::symlink_metadata(path))? else { return Ok(None) };
-    let kind = kind_of(&own);
-    let mut fact = PathFact {
-        kind,
-        link: None,
-        canonical: path.to_owned(),
-        canonical_kind: kind,
-        device: own.dev(),
-        inode: own.ino(),
-    };
-    if kind == PathKind::SymbolicLink {
-        fact.link = absent(path, fs::read_link(path))?;
-        // A link to nowhere is there, but there is nothing behind it.
-        if let Some(canonical) = absent(path, fs::canonicalize(path))?
-            && let Some(target) = absent(path, fs::symlink_metadata(&canonical))?
-        {
-            fact.canonical = canonical;
-            fact.canonical_kind = kind_of(&target);
-            fact.device = target.dev();
-            fact.inode = target.ino();
-        }
-        return Ok(Some(fact));
-    }
-    // Every component may be a link, not only the last one.
-    if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
-        if !parents.contains_key(parent) {
-            let canonical = fs::canonicalize(parent)
-                .map_err(|source| HostError::Lookup { path: parent.to_owned(), source })?;
-            parents.insert(parent.to_owned(), canonical);
-        }
-        if let Some(known) = parents.get(parent) {
-            fact.canonical = known.join(name);
-        }
-    }
-    Ok(Some(fact))
-}
-
 /// Random bytes from the kernel.
 pub fn random<const N: usize>() -> Result<[u8; N], HostError> {
     crate::sys::process::random()
         .map_err(|errno| HostError::Lookup { path: "/dev/urandom".into(), source: errno.into() })
-}
-
-/// `Ok(None)` where there is nothing, or where this user may not even look: what cannot be reached
-/// outside cannot be granted inside.
-fn absent<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, HostError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES) => Ok(None),
-            _ => Err(HostError::Lookup { path: path.to_owned(), source: error }),
-        },
-    }
-}
-
-fn kind_of(metadata: &fs::Metadata) -> PathKind {
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        PathKind::Directory
-    } else if kind.is_file() {
-        PathKind::File
-    } else if kind.is_symlink() {
-        PathKind::SymbolicLink
-    } else {
-        PathKind::Special
-    }
 }
 
 /// Where programs may be looked for, and what each place is.
@@ -315,23 +257,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    #[test]
-    fn a_path_is_followed_to_the_object_it_names() {
-        let home = tempfile::tempdir().unwrap();
-        let base = fs::canonicalize(home.path()).unwrap();
-        fs::create_dir(base.join("real")).unwrap();
-        symlink("real", base.join("link")).unwrap();
-        symlink("nowhere", base.join("dangling")).unwrap();
-        let paths =
-            ["real", "link", "dangling", "absent", "real/below"].map(|name| base.join(name));
-        let found = look(&paths).unwrap();
-        assert_eq!(found.len(), 3);
-        let link = &found[&base.join("link")];
-        assert_eq!((link.kind, link.canonical_kind), (PathKind::SymbolicLink, PathKind::Directory));
-        assert_eq!(link.canonical, base.join("real"));
-        assert_eq!(found[&base.join("dangling")].canonical, base.join("dangling"));
-    }
 
     #[test]
     fn a_program_is_where_its_least_trusted_name_is() {

@@ -11,7 +11,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use super::LaunchError;
 use super::kit::HostRule;
-use crate::model::Arch;
+use crate::model::{Arch, PathMap};
 use crate::plan::LandlockPlan;
 use crate::sys::descriptor;
 use crate::sys::seccomp::Instruction;
@@ -41,7 +41,7 @@ pub(super) fn ruleset(plan: &LandlockPlan) -> Result<RulesetCreated, LaunchError
 /// processes are in another domain, and init has to end them.
 pub(super) fn init_ruleset(plan: &LandlockPlan) -> Result<RulesetCreated, LaunchError> {
     let scoped = plan.scoped & !BitFlags::from(Scope::Signal).bits();
-    ruleset(&LandlockPlan { scoped, rules: BTreeMap::new(), ..*plan })
+    ruleset(&LandlockPlan { scoped, rules: PathMap::new(), ..*plan })
 }
 
 /// The descriptor of a ruleset, for the child.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::PathMap;
+
 /// Everything that compiling a plan may know about the machine and the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
@@ -33,7 +35,7 @@ pub struct HostFacts {
     pub state_directories: Vec<PathBuf>,
     /// What was found at each path that the profile and the request name, keyed by the spelling
     /// after `~` was replaced. A path that is missing from the map does not exist.
-    pub paths: BTreeMap<PathBuf, PathFact>,
+    pub paths: PathMap<PathFact>,
 }
 
 /// A processor architecture with its own system call table.

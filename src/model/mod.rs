@@ -12,6 +12,7 @@ mod host;
 mod level;
 mod origin;
 mod outcome;
+mod path_map;
 mod quantity;
 mod request;
 
@@ -24,5 +25,6 @@ pub use host::{
 pub use level::{Level, UnknownLevel};
 pub use origin::Origin;
 pub use outcome::{Outcome, Status, Usage};
+pub use path_map::{PathMap, is_plain, lies_in, walk_order};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
 pub use request::{Ids, Request, Streams};

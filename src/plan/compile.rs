@@ -5,7 +5,6 @@
 
 use std::path::PathBuf;
 
-use super::paths::plain;
 use super::surface::top;
 use super::view::View;
 use super::{
@@ -13,7 +12,7 @@ use super::{
     PlanError, ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
 use super::{environment, gaps, landlock, view, workspace};
-use crate::model::{Digest, HostFacts, ProgramFact, Request};
+use crate::model::{Digest, HostFacts, ProgramFact, Request, is_plain, lies_in};
 use crate::policy::Permit;
 use crate::profile::{Limit, Profile, WorkspaceMode};
 
@@ -130,7 +129,7 @@ fn program(request: &Request, view: &[ViewEntry]) -> Result<PathBuf, PlanError> 
         What::Pinned { .. } | What::Protected { .. } => view
             .iter()
             .rev()
-            .filter(|it| canonical.starts_with(&it.path))
+            .filter(|it| lies_in(canonical, &it.path))
             .find_map(ViewEntry::bound)
             .is_some_and(|(_, programs)| programs),
         What::Directory
@@ -147,8 +146,7 @@ fn program(request: &Request, view: &[ViewEntry]) -> Result<PathBuf, PlanError> 
             | What::Pinned { .. }
             | What::Protected { .. }
     );
-    let absolute = plain(path).as_ref() == Some(path);
-    if !startable || !reached || !absolute {
+    if !startable || !reached || !is_plain(path) {
         return Err(refuse());
     }
     if path.to_str().is_none() {

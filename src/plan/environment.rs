@@ -6,6 +6,7 @@
 //! caller's and the caller may be the agent.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use super::paths::expand;
@@ -116,16 +117,25 @@ fn passed(request: &Request, profile: &Profile) -> Result<Variables, PlanError> 
         if prefix.is_none() && OWN.contains(&entry.name.as_str()) {
             return Err(refuse("rung gives it a value of its own"));
         }
-        for (name, value) in &request.environment {
-            let meant = prefix.map_or(*name == entry.name, |it| name.starts_with(it));
-            let safe = !is_dangerous(name) && !OWN.contains(&name.as_str());
-            if meant && safe && is_name(name) {
-                let variable = Variable { value: value.clone(), because: entry.origin.clone() };
-                variables.insert(name.clone(), variable);
+        let Some(prefix) = prefix else {
+            if let Some(value) = request.environment.get(&entry.name) {
+                variables.insert(entry.name.clone(), variable(value, &entry.origin));
+            }
+            continue;
+        };
+        // Names with the prefix stand together.
+        let from = request.environment.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        for (name, value) in from.take_while(|(name, _)| name.starts_with(prefix)) {
+            if is_name(name) && !OWN.contains(&name.as_str()) && !is_dangerous(name) {
+                variables.insert(name.clone(), variable(value, &entry.origin));
             }
         }
     }
     Ok(variables)
+}
+
+fn variable(value: &Arg, because: &Origin) -> Variable {
+    Variable { value: value.clone(), because: because.clone() }
 }
 
 /// What rung sets in every run.

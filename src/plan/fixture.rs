@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{PlanError, SandboxPlan, compile};
 use crate::model::{
     Arch, Arg, Bytes, Cause, Count, Digest, HostFacts, Ids, Level, Mechanism, Origin, PathFact,
-    PathKind, Probe, ProgramFact, ProgramLocation, Request, Span, Streams,
+    PathKind, PathMap, Probe, ProgramFact, ProgramLocation, Request, Span, Streams,
 };
 use crate::policy::Permit;
 use crate::profile::{
@@ -181,7 +181,7 @@ pub(super) fn host() -> HostFacts {
         probes: Mechanism::ALL.map(|it| (it, Probe::Works)).into(),
         cgroup: None,
         state_directories: ["/home/u/.local/state/rung", "/etc/rung"].map(PathBuf::from).to_vec(),
-        paths: BTreeMap::new(),
+        paths: PathMap::new(),
     };
     for path in [
         "/etc",

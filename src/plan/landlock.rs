@@ -8,11 +8,10 @@
 //! Before ABI 2 any handled right forbids links and renames between directories, which no rule can
 //! give back. On such a kernel a plan that writes goes without file rules, and a gap says so.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Access, FsRights, LandlockPlan, LandlockRule, ViewEntry, What};
-use crate::model::{HostFacts, Mechanism, Origin, PathKind};
+use crate::model::{HostFacts, Mechanism, Origin, PathKind, PathMap};
 
 /// `LANDLOCK_ACCESS_NET_BIND_TCP` and `LANDLOCK_ACCESS_NET_CONNECT_TCP`.
 const NET_TCP: u64 = 0b11;
@@ -42,7 +41,7 @@ pub(super) fn rules(view: &[ViewEntry], abi: u32, loopback: bool) -> LandlockPla
         // On a `lo` of its own the command may serve and connect as it likes: nobody else is there.
         handled_net: if abi >= ABI_NET && !loopback { NET_TCP } else { 0 },
         scoped: if abi >= ABI_SCOPES { SCOPES } else { 0 },
-        rules: BTreeMap::new(),
+        rules: PathMap::new(),
     };
     let listing = [Origin::built_in("directories of the view may be listed")];
     allow(&mut plan, Path::new("/"), FsRights::READ_DIR, &listing);
@@ -86,12 +85,11 @@ fn allow(plan: &mut LandlockPlan, path: &Path, rights: FsRights, because: &[Orig
     if rights.is_empty() {
         return;
     }
-    let rule = plan
-        .rules
-        .entry(path.to_path_buf())
-        .or_insert(LandlockRule { rights: FsRights::NONE, because: Vec::new() });
-    rule.rights |= rights;
-    rule.because.extend_from_slice(because);
+    let new = || LandlockRule { rights: FsRights::NONE, because: Vec::new() };
+    plan.rules.update(path, new, |rule| {
+        rule.rights |= rights;
+        rule.because.extend_from_slice(because);
+    });
 }
 
 impl LandlockPlan {

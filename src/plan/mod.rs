@@ -37,13 +37,13 @@ pub use environment::search_path;
 pub use error::PlanError;
 pub use explain::explain;
 pub use gaps::{Promise, PromiseState, promises};
-pub use paths::{expand, wanted_behind_links, wanted_paths};
+pub use paths::{expand, lasting_paths, wanted_behind_links, wanted_paths};
 pub use predict::{Answer, Operation, Prediction, predict};
 pub use rights::FsRights;
 pub use within::within;
 
 use crate::model::{
-    Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, Span, Streams,
+    Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, PathMap, Span, Streams,
 };
 pub use crate::profile::WhenFull;
 use crate::profile::{Destination, Durable, Table};
@@ -199,7 +199,7 @@ pub struct LandlockPlan {
     /// `LANDLOCK_SCOPE_*` bits.
     pub scoped: u64,
     /// By path in the view.
-    pub rules: BTreeMap<PathBuf, LandlockRule>,
+    pub rules: PathMap<LandlockRule>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,10 +4,9 @@
 //! asked about before a plan can be compiled, and [`wanted_behind_links`] what their answers add;
 //! each is one look, and no tree is walked.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use crate::model::{PathFact, PathKind};
+use crate::model::{PathFact, PathKind, PathMap, is_plain, lies_in, walk_order};
 use crate::profile::Profile;
 
 /// Names below `/proc` that are masked where the kernel has them: they show other users' or the
@@ -38,11 +37,15 @@ pub(super) const PROC_MASKED: [&str; 23] = [
     "vmallocinfo",
 ];
 
+/// Of these, what a module may bring while the machine runs. The others come with the kernel.
+const PROC_OF_MODULES: [&str; 4] = ["acpi", "asound", "config.gz", "scsi"];
+
 /// How many processors there are, which allocators, runtimes and build tools ask.
 pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu";
 pub(super) const VAR_TMP: &str = "/var/tmp";
 
-/// Every host path whose facts [`compile`](super::compile()) needs, in order and without doubles.
+/// Every host path whose facts [`compile`](super::compile()) needs, but for the [`lasting_paths`],
+/// in the order of a walk and without doubles.
 /// `own` are the directories that become [`HostFacts::state_directories`].
 ///
 /// [`HostFacts::state_directories`]: crate::model::HostFacts::state_directories
@@ -53,13 +56,12 @@ pub fn wanted_paths(
     own: &[PathBuf],
 ) -> Vec<PathBuf> {
     let filesystem = &profile.filesystem;
-    let mut wanted: BTreeSet<PathBuf> =
-        [workspace, home, Path::new(PROCESSORS), Path::new(VAR_TMP)]
-            .into_iter()
-            .map(Path::to_path_buf)
-            .chain(own.iter().cloned())
-            .collect();
-    wanted.extend(PROC_MASKED.iter().map(|name| Path::new("/proc").join(name)));
+    let mut wanted: Vec<PathBuf> = [workspace, home, Path::new(PROCESSORS), Path::new(VAR_TMP)]
+        .into_iter()
+        .map(Path::to_path_buf)
+        .chain(own.iter().cloned())
+        .collect();
+    wanted.extend(PROC_OF_MODULES.map(in_proc));
 
     let expanded = |text: &String| expand(text, home);
     let toolchain_paths = filesystem.toolchains.iter().flat_map(|toolchain| {
@@ -78,16 +80,27 @@ pub fn wanted_paths(
         .collect();
     // What lies inside a writable tree can only be kept in place by pinning what is above it.
     for root in written.iter().map(PathBuf::as_path).chain([workspace]) {
-        wanted.extend(nested.iter().flat_map(|path| between(root, path)));
+        let above = nested.iter().flat_map(|path| between(root, path));
+        wanted.extend(above.map(Path::to_path_buf));
     }
     for name in filesystem.protected.iter().filter_map(|entry| protected_name(&entry.name)) {
         let path = workspace.join(name);
-        wanted.extend(between(workspace, &path));
-        wanted.insert(path);
+        wanted.extend(between(workspace, &path).into_iter().map(Path::to_path_buf));
+        wanted.push(path);
     }
     wanted.extend(written);
     wanted.extend(nested);
-    wanted.into_iter().collect()
+    in_order(wanted)
+}
+
+/// The paths that the host has to be asked about only once while its kernel runs.
+pub fn lasting_paths() -> Vec<PathBuf> {
+    let lasting = PROC_MASKED.into_iter().filter(|it| !PROC_OF_MODULES.contains(it));
+    lasting.map(in_proc).collect()
+}
+
+pub(super) fn in_proc(name: &str) -> PathBuf {
+    Path::new("/proc").join(name)
 }
 
 /// What a second look needs, once the [`wanted_paths`] have been `found`: the way to what protected
@@ -95,15 +108,20 @@ pub fn wanted_paths(
 pub fn wanted_behind_links(
     profile: &Profile,
     workspace: &Path,
-    found: &BTreeMap<PathBuf, PathFact>,
+    found: &PathMap<PathFact>,
 ) -> Vec<PathBuf> {
     let names = profile.filesystem.protected.iter();
     let links = names
         .filter_map(|entry| found.get(&workspace.join(protected_name(&entry.name)?)))
         .filter(|fact| fact.kind == PathKind::SymbolicLink);
-    let wanted: BTreeSet<PathBuf> =
-        links.flat_map(|fact| between(workspace, &fact.canonical)).collect();
-    wanted.into_iter().collect()
+    let above = links.flat_map(|fact| between(workspace, &fact.canonical));
+    in_order(above.map(Path::to_path_buf).collect())
+}
+
+fn in_order(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.sort_unstable_by(|a, b| walk_order(a, b));
+    paths.dedup();
+    paths
 }
 
 /// The absolute path that a profile's spelling means; nothing for a relative path or one with
@@ -117,43 +135,38 @@ pub fn expand(text: &str, home: &Path) -> Option<PathBuf> {
         Some(rest) => home.join(rest.strip_prefix('/')?.trim_start_matches('/')),
         None => PathBuf::from(text),
     };
-    plain(&path)
-}
-
-/// The path without `.`, doubled and trailing slashes; nothing if it is not absolute or climbs.
-pub(super) fn plain(path: &Path) -> Option<PathBuf> {
+    if is_plain(&path) {
+        return Some(path);
+    }
     let climbs = path.components().any(|part| part == Component::ParentDir);
     (path.is_absolute() && !climbs).then(|| path.components().collect())
 }
 
 /// A protected name relative to the workspace. `infra/**` means the directory `infra`; any other
 /// pattern is no name.
-pub(super) fn protected_name(text: &str) -> Option<PathBuf> {
+pub(super) fn protected_name(text: &str) -> Option<&Path> {
     let text = text.strip_suffix("/**").unwrap_or(text);
-    if text.contains(['*', '?', '[', '\0']) {
-        return None;
-    }
-    let path = Path::new(text);
-    let ordinary = path.components().all(|part| matches!(part, Component::Normal(_)));
-    (ordinary && !text.is_empty()).then(|| path.components().collect())
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let ordinary = |name: &str| !matches!(name, "" | "." | "..");
+    let plain = text.split('/').all(ordinary) && !text.contains(['*', '?', '[', '\0']);
+    plain.then(|| Path::new(text))
 }
 
 /// The directories strictly between `root` and `path`, outermost first; none if `path` does not
 /// lie below `root`.
-pub(super) fn between(root: &Path, path: &Path) -> Vec<PathBuf> {
-    let mut directories: Vec<PathBuf> = path
-        .ancestors()
-        .skip(1)
-        .take_while(|it| *it != root && it.starts_with(root))
-        .map(Path::to_path_buf)
-        .collect();
+pub(super) fn between<'a>(root: &Path, path: &'a Path) -> Vec<&'a Path> {
+    if path == root || !lies_in(path, root) {
+        return Vec::new();
+    }
+    let above = path.ancestors().skip(1);
+    let mut directories: Vec<&Path> = above.take_while(|it| it.as_os_str() != root).collect();
     directories.reverse();
     directories
 }
 
 /// Whether one of the two lies at or below the other.
 pub(super) fn overlap(a: &Path, b: &Path) -> bool {
-    a.starts_with(b) || b.starts_with(a)
+    lies_in(a, b) || lies_in(b, a)
 }
 
 #[cfg(test)]
@@ -186,10 +199,12 @@ mod tests {
             ("../x", None),
             ("/etc", None),
             ("*.pem", None),
+            ("a/./b", None),
+            ("a//b", None),
             ("", None),
             (".", None),
         ] {
-            assert_eq!(protected_name(text), name.map(PathBuf::from), "{text}");
+            assert_eq!(protected_name(text), name.map(Path::new), "{text}");
         }
     }
 

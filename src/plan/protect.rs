@@ -8,13 +8,12 @@
 //! The same goes for a symbolic link, which cannot be mounted over; what it leads to in the
 //! workspace is protected like the name itself.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::paths::{between, protected_name};
-use super::view::{Cover, Ground, Layer, covering, pin};
+use super::view::{Cover, Ground, covering, pin};
 use super::{Access, PlanError, ViewEntry, Watched, What};
-use crate::model::{HostFacts, Origin, PathFact, PathKind, Request};
+use crate::model::{HostFacts, Origin, PathFact, PathKind, PathMap, Request, lies_in};
 use crate::profile::Profile;
 
 /// Adds pins and protections to `cover`; returns the names that can only be watched.
@@ -28,11 +27,11 @@ pub(super) fn protect(
 ) -> Result<Vec<Watched>, PlanError> {
     let mut watched = Vec::new();
     for (path, because) in named(profile, &request.workspace)? {
-        if !writable(ground, &path) || path.ancestors().any(|it| is_protected(cover, it)) {
+        if !writable(ground, &path) || is_protected(cover, &path) {
             continue;
         }
         // A write grant at or below a protected name says the opposite of it.
-        if let Some((_, because)) = written.iter().find(|(it, _)| it.starts_with(&path)) {
+        if let Some((_, because)) = written.iter().find(|(it, _)| lies_in(it, &path)) {
             return Err(PlanError::ReachesProtected { protected: path, because: because.clone() });
         }
         match find(request, host, &path, &because, cover)? {
@@ -40,7 +39,7 @@ pub(super) fn protect(
                 let what =
                     What::Protected { kind: fact.kind, device: fact.device, inode: fact.inode };
                 let entry = ViewEntry { path: place.clone(), what, because: vec![because] };
-                cover.insert((place, Layer::Protected), entry);
+                cover.protected.insert(place, entry);
             }
             Found::Nothing => watched.push(Watched { path, link: None, because }),
             Found::Link(fact) => {
@@ -61,8 +60,8 @@ enum Found<'a> {
 }
 
 /// The profile's names as paths, sorted, so that a directory comes before what is in it.
-fn named(profile: &Profile, workspace: &Path) -> Result<BTreeMap<PathBuf, Origin>, PlanError> {
-    let mut named = BTreeMap::new();
+fn named(profile: &Profile, workspace: &Path) -> Result<PathMap<Origin>, PlanError> {
+    let mut named = PathMap::new();
     for entry in &profile.filesystem.protected {
         let Some(name) = protected_name(&entry.name) else {
             let why = "write a name relative to the workspace, without `..` and patterns; a \
@@ -73,7 +72,7 @@ fn named(profile: &Profile, workspace: &Path) -> Result<BTreeMap<PathBuf, Origin
                 why: why.to_owned(),
             });
         };
-        named.entry(workspace.join(name)).or_insert_with(|| entry.origin.clone());
+        named.update(&workspace.join(name), || entry.origin.clone(), |_| ());
     }
     Ok(named)
 }
@@ -82,7 +81,7 @@ fn add(path: PathBuf, fact: &PathFact, because: Origin, cover: &mut Cover) {
     let (kind, device, inode) = (fact.canonical_kind, fact.device, fact.inode);
     let what = What::Protected { kind, device, inode };
     let entry = ViewEntry { path: path.clone(), what, because: vec![because] };
-    cover.insert((path, Layer::Protected), entry);
+    cover.protected.insert(path, entry);
 }
 
 /// A link that stays the same is worth nothing if what it leads to may be written.
@@ -95,14 +94,14 @@ fn protect_target(
     cover: &mut Cover,
 ) -> Result<(), PlanError> {
     let target = &fact.canonical;
-    let inside = target.starts_with(&request.workspace) && *target != request.workspace;
+    let inside = lies_in(target, &request.workspace) && *target != request.workspace;
     let dangling = fact.canonical_kind == PathKind::SymbolicLink;
-    let done = target.ancestors().any(|it| is_protected(cover, it));
+    let done = is_protected(cover, target);
     if !inside || dangling || done || !writable(ground, target) {
         return Ok(());
     }
     for directory in between(&request.workspace, target) {
-        pin(&directory, host, because, cover)?;
+        pin(directory, host, because, cover)?;
     }
     add(target.clone(), fact, because.clone(), cover);
     Ok(())
@@ -113,8 +112,9 @@ fn writable(ground: &Ground, path: &Path) -> bool {
     bound.is_some_and(|(access, _)| access == Access::Write)
 }
 
+/// Whether the path, or a directory above it, is protected already.
 fn is_protected(cover: &Cover, path: &Path) -> bool {
-    cover.contains_key(&(path.to_path_buf(), Layer::Protected))
+    cover.protected.covering(path).is_some()
 }
 
 /// Pins the way from the workspace to `path` as far as it exists, and says what is at its end.
@@ -126,12 +126,14 @@ fn find<'a>(
     cover: &mut Cover,
 ) -> Result<Found<'a>, PlanError> {
     for directory in between(&request.workspace, path) {
-        match host.path(&directory) {
+        match host.path(directory) {
             None => return Ok(Found::Nothing),
             // A `.git` file stands where the directory would be: whoever rewrites it decides
             // which hooks there are.
-            Some(fact) if fact.kind == PathKind::File => return Ok(Found::Object(directory, fact)),
-            Some(_) => pin(&directory, host, because, cover)?,
+            Some(fact) if fact.kind == PathKind::File => {
+                return Ok(Found::Object(directory.to_path_buf(), fact));
+            }
+            Some(_) => pin(directory, host, because, cover)?,
         }
     }
     let Some(fact) = host.path(path) else { return Ok(Found::Nothing) };

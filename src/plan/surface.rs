@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Access, Bytes, Count, MaskedName, Origin, SandboxPlan, ViewEntry, What};
+use crate::model::lies_in;
 
 /// A chain of the view's own links is never longer.
 const LINKS_MAX: usize = 8;
@@ -177,5 +178,5 @@ impl SandboxPlan {
 
 /// Of the entries at or above `path`, the last one mounted.
 pub(super) fn top<'a>(view: &'a [ViewEntry], path: &Path) -> Option<&'a ViewEntry> {
-    view.iter().rev().find(|entry| path.starts_with(&entry.path))
+    view.iter().rev().find(|entry| lies_in(path, &entry.path))
 }

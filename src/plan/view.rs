@@ -5,13 +5,12 @@
 //! another spelling of it becomes a symbolic link, so that no mount ever passes through a link
 //! that somebody may have planted. What is hidden lies on top of everything and stays there.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::paths::{PROC_MASKED, PROCESSORS, VAR_TMP, between, expand, overlap};
+use super::paths::{PROC_MASKED, PROCESSORS, VAR_TMP, between, expand, in_proc, overlap};
 use super::protect::protect;
 use super::{Absent, Access, MaskedName, PlanError, ViewEntry, Watched, What};
-use crate::model::{HostFacts, Origin, PathFact, PathKind, Request};
+use crate::model::{HostFacts, Origin, PathFact, PathKind, PathMap, Request, lies_in, walk_order};
 use crate::profile::{Profile, WorkspaceMode};
 
 /// Places that are rung's own in every view; nothing of the host can be granted there.
@@ -26,18 +25,16 @@ pub(super) struct View {
     pub(super) absent: Vec<Absent>,
 }
 
-/// What lies on what at one path: a later layer covers an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Layer {
-    Pinned,
-    Protected,
-    Masked,
-}
-
 /// One entry per path: the ground that masks and protections lie on.
-pub(super) type Ground = BTreeMap<PathBuf, ViewEntry>;
-/// What lies on the ground, in the order of mounting.
-pub(super) type Cover = BTreeMap<(PathBuf, Layer), ViewEntry>;
+pub(super) type Ground = PathMap<ViewEntry>;
+
+/// What lies on the ground: at one path, a later layer covers an earlier one.
+#[derive(Default)]
+pub(super) struct Cover {
+    pub(super) pinned: PathMap<ViewEntry>,
+    pub(super) protected: PathMap<ViewEntry>,
+    masked: PathMap<ViewEntry>,
+}
 
 /// A profile line that opens a path.
 struct Opening<'a> {
@@ -63,7 +60,7 @@ pub(super) fn build(
     workspace: &PathFact,
 ) -> Result<View, PlanError> {
     let hidden = hidden(profile, request, host)?;
-    if let Some(it) = hidden.iter().find(|it| request.workspace.starts_with(&it.path)) {
+    if let Some(it) = hidden.iter().find(|it| lies_in(&request.workspace, &it.path)) {
         let why = format!("{} hides `{}`", it.because, it.path.display());
         return Err(PlanError::Workspace { path: request.workspace.clone(), why });
     }
@@ -83,7 +80,7 @@ pub(super) fn build(
             refuse_writes_to_rung(&opening, &fact.canonical, request, host)?;
             written.push((fact.canonical.clone(), opening.because.clone()));
         }
-        if hidden.iter().any(|it| fact.canonical.starts_with(&it.path)) {
+        if hidden.iter().any(|it| lies_in(&fact.canonical, &it.path)) {
             absent.push(Absent { path, because: opening.because.clone() });
             continue;
         }
@@ -98,10 +95,10 @@ pub(super) fn build(
     link(&mut ground, links);
     mount_points_exist(&ground, host)?;
 
-    let mut cover = Cover::new();
+    let mut cover = Cover::default();
     let watched = protect(profile, request, host, &ground, &written, &mut cover)?;
     mask(hidden, host, &ground, &mut cover)?;
-    Ok(View { entries: stack(ground, &cover), watched, absent })
+    Ok(View { entries: stack(ground, cover), watched, absent })
 }
 
 /// What every view has, whatever the profile says.
@@ -110,7 +107,7 @@ fn own_places(profile: &Profile, host: &HostFacts) -> Ground {
     let masked = PROC_MASKED
         .iter()
         .filter_map(|name| {
-            let fact = host.path(&Path::new("/proc").join(name))?;
+            let fact = host.path(&in_proc(name))?;
             Some(MaskedName { name: (*name).to_owned(), kind: fact.canonical_kind })
         })
         .collect();
@@ -175,8 +172,8 @@ fn home(
     if place == Path::new("/tmp") {
         return Ok(place);
     }
-    let own_tree = OWN_TREES.iter().any(|tree| place.starts_with(tree));
-    if own_tree || ground.contains_key(&place) || OWN.iter().any(|own| place == Path::new(own)) {
+    let own_tree = OWN_TREES.iter().any(|tree| lies_in(&place, Path::new(tree)));
+    if own_tree || ground.contains(&place) || OWN.iter().any(|own| place == Path::new(own)) {
         let why = "that place is rung's own in every run; set HOME to another".to_owned();
         return Err(PlanError::Home { path: spelled, why });
     }
@@ -227,8 +224,8 @@ fn reserved(opening: &Opening<'_>, home: &Path, place: &Path) -> Result<PathBuf,
 }
 
 fn reserved_place(opening: &Opening<'_>, path: &Path, home: &Path) -> Result<(), PlanError> {
-    let own_tree = OWN_TREES.iter().any(|tree| path.starts_with(tree));
-    let own = OWN.iter().any(|own| path == Path::new(own));
+    let own_tree = OWN_TREES.iter().any(|tree| lies_in(path, Path::new(tree)));
+    let own = OWN.iter().any(|own| path.as_os_str() == *own);
     // A profile may say again what every view has.
     if path == Path::new(PROCESSORS) || (!own_tree && !own && path != home) {
         return Ok(());
@@ -252,7 +249,7 @@ fn refuse_writes_to_rung(
     if let Some(own) = host.state_directories.iter().find(|own| overlap(own, path)) {
         return Err(PlanError::ReachesProtected { protected: own.clone(), because });
     }
-    if request.workspace.starts_with(path) && request.workspace != path {
+    if lies_in(&request.workspace, path) && request.workspace != path {
         let why = "it contains the workspace, whose protected names could be moved away".to_owned();
         return Err(PlanError::Entry { name: opening.path.to_owned(), because, why });
     }
@@ -281,16 +278,15 @@ fn merge(ground: &mut Ground, workspace: &Path) {
     let paths: Vec<PathBuf> = ground.keys().filter(|it| *it != workspace).cloned().collect();
     for path in paths {
         let Some(bound) = ground.get(&path).and_then(ViewEntry::bound) else { continue };
-        let Some(above) = path.ancestors().skip(1).find(|it| ground.contains_key(*it)) else {
-            continue;
-        };
-        let same = ground.get(above).and_then(ViewEntry::bound) == Some(bound);
+        let Some((above, entry)) = ground.above(&path) else { continue };
+        let same = entry.bound() == Some(bound);
         let read_inside = above == workspace && bound.0 == Access::Read;
         if !same && !read_inside {
             continue;
         }
+        let above = above.to_path_buf();
         let origins = ground.remove(&path).map(|entry| entry.because).unwrap_or_default();
-        if let Some(entry) = ground.get_mut(above) {
+        if let Some(entry) = ground.get_mut(&above) {
             for origin in origins {
                 add_origin(&mut entry.because, origin);
             }
@@ -313,7 +309,7 @@ fn workspace_entry(profile: &Profile, request: &Request, fact: &PathFact) -> Vie
 /// below it or the host's would show.
 fn shared_tmp(profile: &Profile, host: &HostFacts, ground: &mut Ground) {
     let path = PathBuf::from(VAR_TMP);
-    let busy = ground.keys().any(|it| it.starts_with(&path));
+    let busy = ground.any_in(&path);
     let on_host = ground.get(Path::new("/var")).and_then(ViewEntry::bound).is_some();
     let missing = host.path(&path).is_none_or(|fact| fact.kind != PathKind::Directory);
     if on_host && missing {
@@ -325,19 +321,20 @@ fn shared_tmp(profile: &Profile, host: &HostFacts, ground: &mut Ground) {
         What::SymbolicLink { target: PathBuf::from("/tmp") }
     };
     let because = vec![profile.filesystem.tmp.origin.clone()];
-    ground.entry(path.clone()).or_insert(ViewEntry { path, what, because });
+    if !ground.contains(&path) {
+        ground.insert(path.clone(), ViewEntry { path, what, because });
+    }
 }
 
 /// Adds the other spellings, where no bound tree and no other link already shows them.
 fn link(ground: &mut Ground, mut links: Vec<(PathBuf, PathBuf, Origin)>) {
-    links.sort_by(|a, b| a.0.cmp(&b.0));
+    links.sort_by(|a, b| walk_order(&a.0, &b.0));
     for (path, target, because) in links {
         let shown = match covering(ground, &path).map(|entry| &entry.what) {
             Some(What::Bind { .. } | What::SymbolicLink { .. }) => true,
-            Some(_) | None => ground.contains_key(&path),
+            Some(_) | None => ground.contains(&path),
         };
-        let below = ground.keys().any(|it| it.starts_with(&path));
-        if !shown && !below {
+        if !shown && !ground.any_in(&path) {
             let what = What::SymbolicLink { target };
             ground.insert(path.clone(), ViewEntry { path, what, because: vec![because] });
         }
@@ -347,14 +344,10 @@ fn link(ground: &mut Ground, mut links: Vec<(PathBuf, PathBuf, Origin)>) {
 /// A mount point inside a bound tree must be there already: nothing is created on the host.
 fn mount_points_exist(ground: &Ground, host: &HostFacts) -> Result<(), PlanError> {
     for (path, entry) in ground {
-        let above = path.ancestors().skip(1).find_map(|it| ground.get(it));
-        let inside = above.is_some_and(|it| it.bound().is_some());
-        let exists = host.path(path).is_some_and(|fact| fact.canonical == *path);
-        if inside && !exists {
-            let why = format!(
-                "the place is inside `{}` and does not exist there",
-                above.map_or_else(PathBuf::new, |it| it.path.clone()).display()
-            );
+        let bound = |it: &(_, &ViewEntry)| it.1.bound().is_some();
+        let Some((above, _)) = ground.above(path).filter(bound) else { continue };
+        if host.path(path).is_none_or(|fact| fact.canonical != *path) {
+            let why = format!("the place is inside `{}` and does not exist there", above.display());
             let because = entry.because.first().cloned();
             let because = because.unwrap_or_else(|| Origin::built_in("a place of every run"));
             return Err(PlanError::Entry { name: path.display().to_string(), because, why });
@@ -410,15 +403,11 @@ fn mask(
         let Some((access, _)) = shown.bound() else { continue };
         if access == Access::Write {
             for directory in between(&shown.path, &path) {
-                pin(&directory, host, &because, cover)?;
+                pin(directory, host, &because, cover)?;
             }
         }
         let kind = if kind == PathKind::Directory { kind } else { PathKind::File };
-        cover
-            .entry((path.clone(), Layer::Masked))
-            .or_insert(ViewEntry { path, what: What::Masked { kind }, because: Vec::new() })
-            .because
-            .push(because);
+        lay(&mut cover.masked, &path, What::Masked { kind }, |origins| origins.push(because));
     }
     Ok(())
 }
@@ -443,13 +432,19 @@ pub(super) fn pin(
         PathKind::Special => return Err(refuse("no directory")),
     }
     let what = What::Pinned { device: fact.device, inode: fact.inode };
-    let path = directory.to_path_buf();
-    let origins = &mut cover
-        .entry((path.clone(), Layer::Pinned))
-        .or_insert(ViewEntry { path, what, because: Vec::new() })
-        .because;
-    add_origin(origins, because.clone());
+    lay(&mut cover.pinned, directory, what, |origins| add_origin(origins, because.clone()));
     Ok(())
+}
+
+/// Lays something on a path, unless it lies there already, and adds why.
+fn lay(
+    layer: &mut PathMap<ViewEntry>,
+    path: &Path,
+    what: What,
+    add: impl FnOnce(&mut Vec<Origin>),
+) {
+    let new = || ViewEntry { path: path.to_path_buf(), what, because: Vec::new() };
+    layer.update(path, new, |entry| add(&mut entry.because));
 }
 
 fn add_origin(origins: &mut Vec<Origin>, origin: Origin) {
@@ -460,29 +455,24 @@ fn add_origin(origins: &mut Vec<Origin>, origin: Origin) {
 
 /// The ground entry that decides what is at `path`: the deepest one at or above it.
 pub(super) fn covering<'a>(ground: &'a Ground, path: &Path) -> Option<&'a ViewEntry> {
-    path.ancestors().find_map(|it| ground.get(it))
+    ground.covering(path).map(|(_, entry)| entry)
 }
 
 /// All entries in the order of mounting. Nothing lies below a mask, and no directory is pinned
 /// inside a protected one, where it would be writable again.
-fn stack(ground: Ground, cover: &Cover) -> Vec<ViewEntry> {
-    let covered = |path: &Path, layer: Layer, from: usize| {
-        path.ancestors().skip(from).any(|it| cover.contains_key(&(it.to_path_buf(), layer)))
-    };
-    let mut stacked: BTreeMap<(PathBuf, Option<Layer>), ViewEntry> = BTreeMap::new();
-    for (path, entry) in ground {
-        if !covered(&path, Layer::Masked, 1) {
-            stacked.insert((path, None), entry);
-        }
-    }
-    for ((path, layer), entry) in cover {
-        let masked = covered(path, Layer::Masked, usize::from(*layer == Layer::Masked));
-        let frozen = *layer == Layer::Pinned && covered(path, Layer::Protected, 0);
-        if !masked && !frozen {
-            stacked.insert((path.clone(), Some(*layer)), entry.clone());
-        }
-    }
-    stacked.into_values().collect()
+fn stack(ground: Ground, cover: Cover) -> Vec<ViewEntry> {
+    let Cover { pinned, protected, masked } = cover;
+    let hidden = |path: &Path| masked.above(path).is_some();
+    let buried = |path: &Path| masked.covering(path).is_some();
+    let ground = ground.into_iter().filter(|(path, _)| !hidden(path));
+    let frozen = |path: &Path| protected.covering(path).is_some();
+    let pinned = pinned.into_iter().filter(|(path, _)| !buried(path) && !frozen(path));
+    let mut stacked: Vec<ViewEntry> = ground.chain(pinned).map(|(_, entry)| entry).collect();
+    stacked.extend(protected.iter().filter(|it| !buried(it.0)).map(|it| it.1.clone()));
+    stacked.extend(masked.iter().filter(|it| !hidden(it.0)).map(|it| it.1.clone()));
+    // The sort is stable, so at one path the layers stay in their order.
+    stacked.sort_by(|a, b| walk_order(&a.path, &b.path));
+    stacked
 }
 
 impl ViewEntry {

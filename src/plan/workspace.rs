@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use super::PlanError;
-use super::paths::{expand, overlap, plain};
-use crate::model::{HostFacts, PathFact, PathKind, Request};
+use super::paths::{expand, overlap};
+use crate::model::{HostFacts, PathFact, PathKind, Request, is_plain, lies_in};
 use crate::profile::Profile;
 
 /// No workspace at or below these.
@@ -33,22 +33,22 @@ pub(super) fn check<'a>(
             return Err(PlanError::NotText { path: path.clone() });
         }
     }
-    if plain(workspace).as_ref() != Some(workspace) {
+    if !is_plain(workspace) {
         return Err(refuse("it is not an absolute path without `.` and `..`"));
     }
-    if plain(&request.home).as_ref() != Some(&request.home) {
+    if !is_plain(&request.home) {
         let why = "it is not an absolute path without `.` and `..`".to_owned();
         return Err(PlanError::Home { path: request.home.clone(), why });
     }
-    let in_system = SYSTEM.iter().find(|it| workspace.starts_with(it));
+    let in_system = SYSTEM.iter().find(|it| lies_in(workspace, Path::new(it)));
     if let Some(system) = in_system {
         return Err(refuse(&format!("it lies in the system directory `{system}`")));
     }
-    if SHARED.iter().any(|it| workspace == Path::new(it)) {
+    if SHARED.iter().any(|it| workspace.as_os_str() == *it) {
         return Err(refuse("other things than one project live there; name a directory below it"));
     }
     let home = host.path(&request.home).map_or(&request.home, |fact| &fact.canonical);
-    if request.home.starts_with(workspace) || home.starts_with(workspace) {
+    if lies_in(&request.home, workspace) || lies_in(home, workspace) {
         return Err(refuse("it holds the home directory; name a directory below it"));
     }
     if let Some(own) = host.state_directories.iter().find(|own| overlap(own, workspace)) {
@@ -62,8 +62,7 @@ pub(super) fn check<'a>(
     if fact.canonical != *workspace {
         return Err(refuse(&format!("it is another name of `{}`", fact.canonical.display())));
     }
-    let climbs = plain(&request.cwd).as_ref() != Some(&request.cwd);
-    if climbs || !request.cwd.starts_with(workspace) {
+    if !is_plain(&request.cwd) || !lies_in(&request.cwd, workspace) {
         let (cwd, workspace) = (request.cwd.clone(), workspace.clone());
         return Err(PlanError::OutsideWorkspace { cwd, workspace });
     }

@@ -62,7 +62,7 @@ impl User {
         let facts = HostFacts {
             uid: nix::unistd::getuid().as_raw(),
             gid: nix::unistd::getgid().as_raw(),
-            paths: [].into(),
+            paths: rung::model::PathMap::new(),
             state_directories: Vec::new(),
             ..hosts::full()
         };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use rung::model::{
-    Arch, Arg, Cause, Digest, HostFacts, Ids, Level, Mechanism, PathFact, PathKind, Probe,
+    Arch, Arg, Cause, Digest, HostFacts, Ids, Level, Mechanism, PathFact, PathKind, PathMap, Probe,
     ProgramFact, ProgramLocation, Request, Streams,
 };
 use rung::plan::{PlanError, SandboxPlan, compile};
@@ -82,7 +82,7 @@ pub(crate) fn full() -> HostFacts {
         state_directories: ["/home/u/.local/state/rung", "/etc/rung", "/home/u/.config/rung"]
             .map(PathBuf::from)
             .to_vec(),
-        paths: BTreeMap::new(),
+        paths: PathMap::new(),
     };
     for path in DIRECTORIES {
         add(&mut host, path, PathKind::Directory);

@@ -1,0 +1,172 @@
+//! What lies where: one look at each of the paths that a profile and a request name.
+//!
+//! Nearly all of them share the way that leads to them, so what was found is kept, and where a
+//! directory is missing nothing below it is looked for.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::HostError;
+use crate::model::{PathFact, PathKind, PathMap, is_plain, lies_in};
+
+/// A chain of links that is longer is left to the kernel.
+const LINKS_MAX: usize = 8;
+
+/// What lies at each path, and at some on the way there. Paths are plain and best come in the
+/// order of a walk. Only "there is nothing" means absent: any other error is an error, because a
+/// plan made from a guess is not what its author meant.
+pub fn look(paths: &[PathBuf]) -> Result<PathMap<PathFact>, HostError> {
+    let mut looked = Looked { found: PathMap::new(), missing: None };
+    for path in paths.iter().filter(|it| is_plain(it)) {
+        looked.at(path, LINKS_MAX)?;
+    }
+    Ok(looked.found)
+}
+
+struct Looked {
+    found: PathMap<PathFact>,
+    /// Where last there was nothing.
+    missing: Option<PathBuf>,
+}
+
+impl Looked {
+    fn at(&mut self, path: &Path, links_max: usize) -> Result<Option<&PathFact>, HostError> {
+        if !self.found.contains(path) {
+            if self.missing.as_ref().is_some_and(|it| lies_in(path, it)) {
+                return Ok(None);
+            }
+            match self.first_at(path, links_max)? {
+                Some(fact) => drop(self.found.insert(path.to_path_buf(), fact)),
+                None => self.missing = Some(path.to_path_buf()),
+            }
+        }
+        Ok(self.found.get(path))
+    }
+
+    fn first_at(&mut self, path: &Path, links_max: usize) -> Result<Option<PathFact>, HostError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return self.object(path.to_path_buf(), links_max);
+        };
+        // Every component may be a link, not only the last one.
+        match self.at(parent, links_max)? {
+            Some(it) if it.canonical_kind == PathKind::Directory => {
+                let path = it.canonical.join(name);
+                self.object(path, links_max)
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// What lies at a path whose directory has no symbolic links in it.
+    fn object(&mut self, path: PathBuf, links_max: usize) -> Result<Option<PathFact>, HostError> {
+        let Some(own) = absent(&path, fs::symlink_metadata(&path))? else { return Ok(None) };
+        let kind = kind_of(&own);
+        let (device, inode) = (own.dev(), own.ino());
+        let own =
+            PathFact { kind, link: None, canonical: path, canonical_kind: kind, device, inode };
+        if kind != PathKind::SymbolicLink {
+            return Ok(Some(own));
+        }
+        let link = absent(&own.canonical, fs::read_link(&own.canonical))?;
+        let target = match &link {
+            Some(link) => self.behind(&own.canonical, link, links_max)?,
+            None => None,
+        };
+        // A link to nowhere is there, but there is nothing behind it.
+        Ok(Some(PathFact { kind, link, ..target.unwrap_or(own) }))
+    }
+
+    /// The object that a link leads to.
+    fn behind(
+        &mut self,
+        path: &Path,
+        link: &Path,
+        links_max: usize,
+    ) -> Result<Option<PathFact>, HostError> {
+        let target = path.parent().unwrap_or(path).join(link);
+        if links_max > 0 && is_plain(&target) {
+            let target = self.at(&target, links_max - 1)?;
+            return Ok(target.filter(|it| it.canonical_kind != PathKind::SymbolicLink).cloned());
+        }
+        let Some(canonical) = absent(path, fs::canonicalize(path))? else { return Ok(None) };
+        self.object(canonical, 0)
+    }
+}
+
+/// `Ok(None)` where there is nothing, or where this user may not even look: what cannot be reached
+/// outside cannot be granted inside.
+pub(super) fn absent<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, HostError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES) => Ok(None),
+            _ => Err(HostError::Lookup { path: path.to_owned(), source: error }),
+        },
+    }
+}
+
+fn kind_of(metadata: &fs::Metadata) -> PathKind {
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        PathKind::Directory
+    } else if kind.is_file() {
+        PathKind::File
+    } else if kind.is_symlink() {
+        PathKind::SymbolicLink
+    } else {
+        PathKind::Special
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_followed_to_the_object_it_names() {
+        let home = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(home.path()).unwrap();
+        fs::create_dir_all(base.join("real/below")).unwrap();
+        fs::write(base.join("file"), "").unwrap();
+        symlink("real", base.join("link")).unwrap();
+        symlink("nowhere", base.join("dangling")).unwrap();
+        symlink("dangling", base.join("to-dangling")).unwrap();
+        symlink("link/../real/./below", base.join("to-below")).unwrap();
+        for (name, canonical) in [
+            ("absent", None),
+            ("absent/below", None),
+            ("dangling", Some("dangling")),
+            ("dangling/below", None),
+            ("file/below", None),
+            ("link", Some("real")),
+            ("link/below", Some("real/below")),
+            ("link/below/absent", None),
+            ("real", Some("real")),
+            ("real/below", Some("real/below")),
+            ("file", Some("file")),
+            ("to-below", Some("real/below")),
+            ("to-dangling", Some("to-dangling")),
+        ] {
+            let path = base.join(name);
+            let alone = look(&[path.clone()]).unwrap();
+            let fact = alone.get(&path);
+            let expected = canonical.map(|it| base.join(it));
+            assert_eq!(fact.map(|it| it.canonical.clone()), expected, "{name}");
+            // After another path, whatever that was.
+            for before in ["absent/x", "link/below/x", "real", "file/x"] {
+                let both = look(&[base.join(before), path.clone()]).unwrap();
+                assert_eq!(both.get(&path), fact, "{name} after {before}");
+            }
+        }
+        let link = base.join("link");
+        let found = look(&[link.clone()]).unwrap();
+        let fact = found.get(&link).unwrap();
+        assert_eq!((fact.kind, fact.canonical_kind), (PathKind::SymbolicLink, PathKind::Directory));
+        assert_eq!(fact.link.as_deref(), Some(Path::new("real")));
+        assert_eq!(fact.inode, fs::metadata(base.join("real")).unwrap().ino());
+    }
+}
