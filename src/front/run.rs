@@ -1,8 +1,9 @@
 //! `rung run`: one command, decided, recorded, launched, concluded.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
 use super::arguments::{self, Parsed, Report, RunArguments, TerminalChoice};
@@ -51,7 +52,13 @@ pub(super) fn ask(read: &RunArguments) -> Ask {
 
 pub(super) fn open_report(report: &Report) -> io::Result<File> {
     match report {
-        Report::File(path) => File::create(path),
+        // The place may be one that commands write to, and a link there could lead anywhere.
+        Report::File(path) => OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path),
         Report::Descriptor(number) => engine::inherited(*number),
     }
 }

@@ -35,6 +35,10 @@ pub enum HostError {
     Lookup { path: PathBuf, source: io::Error },
     #[error("this processor architecture has no system call table in rung")]
     Arch,
+    #[error(
+        "rung has the capabilities {held} although it is not run by root: take its set-user-id bit or file capabilities away, because what it holds it could lend"
+    )]
+    Privileged { held: String },
     #[error(transparent)]
     Probe(#[from] ProbeError),
 }
@@ -57,6 +61,7 @@ pub fn facts(
     remembered: &Path,
     lasting: impl FnOnce() -> Vec<PathBuf>,
 ) -> Result<HostFacts, HostError> {
+    check_privileges()?;
     let boot = boot_id();
     if let Some(boot) = &boot
         && let Some(known) = recall(remembered, boot)
@@ -76,6 +81,25 @@ pub fn facts(
         return Ok(remember.facts);
     }
     Ok(facts)
+}
+
+/// Refuses to work with capabilities that somebody gave to the program instead of its user:
+/// everything here is made for an ordinary user's rights, or for real root's.
+fn check_privileges() -> Result<(), HostError> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let failed = |error: caps::errors::CapsError| HostError::Lookup {
+        path: "capget".into(),
+        source: io::Error::other(error),
+    };
+    let held = caps::read(None, caps::CapSet::Permitted).map_err(failed)?;
+    if held.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<String> = held.iter().map(ToString::to_string).collect();
+    names.sort();
+    Err(HostError::Privileged { held: names.join(", ") })
 }
 
 /// Probes the machine, whatever is remembered.

@@ -137,8 +137,11 @@ fn pass_on(wires: &Wires<'_>, payload: i32) {
         Ok(0) | Err(_) => process::exit_now(BROKEN),
         Ok(count) => {
             for signal in signals.iter().take(count) {
-                // The group may have ended in this moment.
-                _ = process::kill(-payload, i32::from(*signal));
+                // The command's process may not have made its group yet, and both may have ended in
+                // this moment.
+                if process::kill(-payload, i32::from(*signal)) == Err(Errno::ESRCH) {
+                    _ = process::kill(payload, i32::from(*signal));
+                }
             }
         }
     }

@@ -628,6 +628,7 @@ fn everyday_calls_are_allowed_with_their_usual_arguments() {
         ("socketpair", arguments([value(libc::AF_UNIX), value(libc::SOCK_STREAM)])),
         ("prctl", arguments([value(libc::PR_SET_NAME)])),
         ("chmod", arguments([0, 0o755])),
+        ("creat", arguments([0, 0o666])),
         ("fchmod", arguments([3, 0o644])),
         ("fchmodat", arguments([3, 0, 0o644])),
         ("mknod", arguments([0, u64::from(libc::S_IFIFO) | 0o600])),

@@ -41,13 +41,15 @@ pub(super) const CHMOD: Class =
 pub(super) const CHMOD_AT: Class =
     same(SET_ID, only(&[allow("no S_ISUID, no S_ISGID", &[none_of(2, 0o6000)])], Errno::Eperm));
 
-const DEVICE: &str = "a device node reaches past every file rule";
+const DEVICE: &str = "a device node reaches past every file rule, and set-id bits outlive the run";
 pub(super) const MKNOD: Class = same(
     DEVICE,
     all_but(&[
         allow("the whiteout 0:0 of an overlay", &[masked(1, S_IFMT, S_IFCHR), is(2, 0)]),
         deny("S_IFCHR", &[masked(1, S_IFMT, S_IFCHR)], Errno::Eperm),
         deny("S_IFBLK", &[masked(1, S_IFMT, S_IFBLK)], Errno::Eperm),
+        deny("S_ISUID", &[masked(1, 0o4000, 0o4000)], Errno::Eperm),
+        deny("S_ISGID", &[masked(1, 0o2000, 0o2000)], Errno::Eperm),
     ]),
 );
 pub(super) const MKNOD_AT: Class = same(
@@ -56,6 +58,8 @@ pub(super) const MKNOD_AT: Class = same(
         allow("the whiteout 0:0 of an overlay", &[masked(2, S_IFMT, S_IFCHR), is(3, 0)]),
         deny("S_IFCHR", &[masked(2, S_IFMT, S_IFCHR)], Errno::Eperm),
         deny("S_IFBLK", &[masked(2, S_IFMT, S_IFBLK)], Errno::Eperm),
+        deny("S_ISUID", &[masked(2, 0o4000, 0o4000)], Errno::Eperm),
+        deny("S_ISGID", &[masked(2, 0o2000, 0o2000)], Errno::Eperm),
     ]),
 );
 

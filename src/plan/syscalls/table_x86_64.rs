@@ -101,7 +101,7 @@ pub(super) const ROWS: &[Row] = &[
     row(82, "rename", &class::ORDINARY),
     row(83, "mkdir", &class::ORDINARY),
     row(84, "rmdir", &class::ORDINARY),
-    row(85, "creat", &class::ORDINARY),
+    row(85, "creat", &class::CHMOD),
     row(86, "link", &class::ORDINARY),
     row(87, "unlink", &class::ORDINARY),
     row(88, "symlink", &class::ORDINARY),
