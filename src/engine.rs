@@ -20,6 +20,7 @@ use crate::launch::watched::{self, Undone, WatchError};
 use crate::launch::{self, Ended, Launch, LaunchError};
 use crate::ledger::{
     Answer, Decision, DenialSeen, ExecEnd, ExecStart, Ledger, LedgerError, Quarantine, Record,
+    Redactor,
 };
 use crate::model::{
     Arg, Denial, Digest, HostFacts, Ids, Layer, Level, Outcome, ProgramFact, Request, Span, Status,
@@ -240,6 +241,11 @@ fn consider_below(
     let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
         let profile = only(ladder, level)?;
+        if level.needs_grant() {
+            let refusal = policy::without_grant(&request, &permit);
+            let (request, profile) = (Box::new(request), Box::new(profile));
+            return Ok(Considered::Refused { request, profile, refusal });
+        }
         let filter = syscalls::compiled(profile.syscalls.table, host.arch);
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
         return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
@@ -510,12 +516,13 @@ fn decision(request: &Request, profile: &Profile) -> Result<Decision, EngineErro
 fn refuse(
     request: Request,
     profile: &Profile,
-    denial: Denial,
+    mut denial: Denial,
     answer: Answer,
     status: Status,
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<Outcome, EngineError> {
+    redact(&mut denial);
     let record = Decision {
         decision: answer,
         rule: denial.rule.clone(),
@@ -538,6 +545,17 @@ fn refuse(
         notes: Vec::new(),
         usage: Usage::default(),
     })
+}
+
+/// Takes what looks like a secret out of what is shown, as the ledger does with what it records.
+fn redact(denial: &mut Denial) {
+    let redactor = Redactor::default();
+    for text in [&mut denial.object, &mut denial.reason, &mut denial.next] {
+        redactor.text(text);
+    }
+    if let Some(text) = &mut denial.allow_with {
+        redactor.text(text);
+    }
 }
 
 /// Records, launches and concludes.
@@ -594,7 +612,14 @@ fn launch(
     if started {
         records.insert(0, start);
     }
-    conclude(records, &run, &status, usage, &denials, ledger, around)?;
+    denials.iter_mut().for_each(redact);
+    let status = match conclude(records, &run, &status, usage, &denials, ledger, around) {
+        Ok(()) => status,
+        Err(error) => {
+            let reason = format!("the command ran, but its end could not be recorded: {error}");
+            Status::Failed { reason }
+        }
+    };
     Ok(Outcome { ids, level, status, denials, gaps, notes, usage })
 }
 
@@ -649,6 +674,9 @@ fn conclude(
     let elapsed = jiff::SignedDuration::from_millis(i64::try_from(usage.wall_ms).unwrap_or(0));
     let now = around.now.checked_add(elapsed).unwrap_or(around.now);
     ledger.append(now, &records)?;
+    if ledger.checkpoint_due(now)? {
+        ledger.checkpoint(now)?;
+    }
     Ok(())
 }
 

@@ -152,7 +152,7 @@ mod tests {
             ("to-dangling", Some("to-dangling")),
         ] {
             let path = base.join(name);
-            let alone = look(&[path.clone()]).unwrap();
+            let alone = look(std::slice::from_ref(&path)).unwrap();
             let fact = alone.get(&path);
             let expected = canonical.map(|it| base.join(it));
             assert_eq!(fact.map(|it| it.canonical.clone()), expected, "{name}");
@@ -163,7 +163,7 @@ mod tests {
             }
         }
         let link = base.join("link");
-        let found = look(&[link.clone()]).unwrap();
+        let found = look(std::slice::from_ref(&link)).unwrap();
         let fact = found.get(&link).unwrap();
         assert_eq!((fact.kind, fact.canonical_kind), (PathKind::SymbolicLink, PathKind::Directory));
         assert_eq!(fact.link.as_deref(), Some(Path::new("real")));

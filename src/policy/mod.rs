@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{Denial, Origin};
+use crate::model::{Denial, Layer, Origin, Request};
 use crate::profile::Power;
 
 pub use decide::decide;
@@ -92,6 +92,28 @@ pub struct Question {
     pub denial: Denial,
     pub rule: String,
     pub power: Power,
+}
+
+/// The refusal of what a rule of level 4 and up allows, as long as rung cannot check the signed grant
+/// that these levels need.
+pub fn without_grant(request: &Request, permit: &Permit) -> Refusal {
+    let level = request.level;
+    let words: Vec<String> = request.argv.iter().map(ToString::to_string).collect();
+    let denial = Denial {
+        layer: Layer::Policy,
+        rule: "grant".to_owned(),
+        level,
+        object: words.join(" "),
+        reason: format!(
+            "rule `{}` allows it, but level {level} needs a signed grant, which this version cannot check",
+            permit.rule()
+        ),
+        origin: Some(permit.origin().clone()),
+        allow_with: None,
+        next: "work at level 3 or below; leave the rest to a person".to_owned(),
+        count: 1,
+    };
+    Refusal { denial, not_found: false, never: false }
 }
 
 /// Why the command may not run.
