@@ -325,10 +325,10 @@ impl RecordedPlan {
 }
 
 impl SandboxPlan {
-    /// Names the plan in records: the digest of its JSON form.
+    /// Names the plan in records: the digest of all of it, in the compact form of `postcard`.
     pub fn digest(&self) -> Result<Digest, PlanError> {
-        let json = serde_json::to_vec(self)
+        let bytes = postcard::to_stdvec(self)
             .map_err(|error| PlanError::Unprintable { why: error.to_string() })?;
-        Ok(Digest::of("plan", &[&json]))
+        Ok(Digest::of("plan", &[&bytes]))
     }
 }
