@@ -199,7 +199,15 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
 /// Decides and compiles; touches nothing.
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
     let Settings { ceiling, default_level } = around.settings()?;
-    consider_below(ceiling, ask.level.unwrap_or(default_level), ask, around)
+    match consider_below(ceiling, ask.level.unwrap_or(default_level), ask, around)? {
+        Considered::Ready(ready) if ready.request.level.needs_grant() => {
+            let Ready { request, permit, profile, .. } = *ready;
+            let refusal = policy::without_grant(&request, &permit);
+            let (request, profile) = (Box::new(request), Box::new(profile));
+            Ok(Considered::Refused { request, profile, refusal })
+        }
+        considered => Ok(considered),
+    }
 }
 
 fn consider_below(
@@ -241,11 +249,6 @@ fn consider_below(
     let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
         let profile = only(ladder, level)?;
-        if level.needs_grant() {
-            let refusal = policy::without_grant(&request, &permit);
-            let (request, profile) = (Box::new(request), Box::new(profile));
-            return Ok(Considered::Refused { request, profile, refusal });
-        }
         let filter = syscalls::compiled(profile.syscalls.table, host.arch);
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
         return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
