@@ -86,7 +86,7 @@ pub struct Ready {
     pub filter: &'static Filter,
 }
 
-/// Why there is no decision, or no plan. Nothing ran.
+/// Why there is no decision, no plan or no record.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error("`{}`: {source}", path.display())]
@@ -196,7 +196,7 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
     Ok(found)
 }
 
-/// Decides and compiles; touches nothing.
+/// Decides and compiles. May probe the machine and remember what it found; runs nothing.
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
     let Settings { ceiling, default_level } = around.settings()?;
     match consider_below(ceiling, ask.level.unwrap_or(default_level), ask, around)? {

@@ -10,7 +10,8 @@
 //!  words    front/    what people and agents touch
 //!  order    engine    decide -> compile -> record -> launch -> conclude
 //!  effects  host  launch/  ledger/                     siblings; none names another
-//!  kernel   sys/      one wrapper per system call; the word `unsafe` lives here
+//!  kernel   sys/      one wrapper per system call; `unsafe` lives here and
+//!                                   where `launch` and `host` start a child
 //!  ======== below this line nothing touches files, clock, environment, network or processes
 //!  pure     plan/ -> policy/ -> profile/ -> model/
 //! ```

@@ -86,12 +86,16 @@ fn report_words(found: &Report) -> String {
     let chain = if found.problem.is_none() { "unbroken" } else { "unbroken up to there" };
     let head = found.head.as_ref().map(|it| format!("; its end is {}:{}", it.seq, it.fp));
     let mut lines = vec![
-        format!("{} records in {} segments{span}", found.records, found.segments),
+        format!(
+            "{} in {}{span}",
+            counted(found.records, "record"),
+            counted(found.segments.into(), "segment")
+        ),
         format!("chain {chain}{}", head.unwrap_or_default()),
         match (found.signed_through, &found.key) {
             (Some(seq), Some(key)) => {
-                let count = found.checkpoints;
-                format!("signed up to record {seq} by {count} checkpoints, key {key}")
+                let count = counted(found.checkpoints, "checkpoint");
+                format!("signed up to record {seq} by {count}, key {key}")
             }
             (_, _) => "not signed yet".to_owned(),
         },
@@ -100,12 +104,18 @@ fn report_words(found: &Report) -> String {
         lines.push(format!("anchors found: {}", found.anchors));
     }
     if found.recoveries > 0 {
-        lines.push(format!("recovered from {} writes cut short", found.recoveries));
+        lines.push(format!("recovered from {} cut short", counted(found.recoveries, "write")));
     }
     if found.clock_steps_back > 0 {
-        lines.push(format!("the clock went back {} times", found.clock_steps_back));
+        lines.push(format!("the clock went back {}", counted(found.clock_steps_back, "time")));
     }
     lines.join("\n") + "\n"
+}
+
+/// `1 record`, `2 records`
+fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 fn problem_words(problem: &Problem) -> String {
@@ -176,11 +186,11 @@ fn what(body: &Body) -> String {
         }
         Body::Record(Record::ExecStart(it)) => format!("start {}", it.program),
         Body::Record(Record::ExecEnd(it)) => format!(
-            "end {} (exit code {}), {} ms, {} denials",
+            "end {} (exit code {}), {} ms, {}",
             status(&it.status),
             it.exit_code,
             it.usage.wall_ms,
-            it.denials
+            counted(it.denials.into(), "denial")
         ),
         Body::Record(Record::Denial(it)) => {
             let denial = &it.denial;

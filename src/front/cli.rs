@@ -21,11 +21,12 @@ macro_rules! exit_codes {
 Exit codes:
   the command's own  it ran; 128 and the signal's number if a signal ended it
   2                  rung's own command line is wrong
-  75                 waiting for an approval; nothing ran
+  75                 it needs an approval; nothing ran
   124                stopped by a limit
-  125                rung failed; nothing ran
-  126                refused by policy; nothing ran
-  127                no such program; nothing ran
+  125                rung failed: nothing ran, or, if the words say so, what ran was ended because
+                     it could not be recorded
+  126                no rule allows it, or one refuses it; nothing ran
+  127                a rule allows it, but there is no such program; nothing ran
 "
     };
 }
@@ -85,8 +86,8 @@ Exit codes:
   2    rung's own command line is wrong
   75   needs an approval
   125  there is no answer: a profile is broken, or this host cannot keep the level
-  126  refused by policy
-  127  no such program
+  126  no rule allows it, or one refuses it
+  127  a rule allows it, but there is no such program
 ")]
     Check(RunOptions),
 

@@ -1,10 +1,15 @@
-//! What happens between the fork and the program: the whole list, in order.
+//! What happens between the clone and the program: the whole list, in order.
 //!
 //! Two processes run this code. The first becomes init, pid 1 of the sandbox: it builds the
 //! namespaces' contents while it holds the capabilities of the outer user namespace. The second is
-//! forked from it, gives up everything, and becomes the command. Only `sys` is called, nothing is
+//! cloned from it, gives up everything, and becomes the command. Only `sys` is called, nothing is
 //! decided, nothing is built: the supervisor put everything into the [`Kit`]. The first step that
 //! fails is reported and ends the sandbox, so a command that starts stands behind every wall.
+//!
+//! Neither has a copy of the supervisor's memory: each runs in it, on a stack of its own
+//! (`CLONE_VM`), beside the supervisor and beside the other. Init reads the [`Kit`] until it ends; the
+//! command's process reads it, and what init keeps for it on its stack, until it executes the
+//! program, which has memory of its own. Both write to their own stacks only.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -86,7 +91,7 @@ fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     let terminal = open_terminal(kit).map_err(at(Step::Terminal))?;
     wait_for_go(kit).map_err(at(Step::WaitForGo))?;
     add_inner_rules(kit)?;
-    // Before the fork, so that there is no moment in which the command could attach to init.
+    // Before the clone, so that there is no moment in which the command could attach to init.
     process::dumpable(false).map_err(at(Step::InitConfinement))?;
     process::set_signal_mask(!0).map_err(at(Step::InitConfinement))?;
     for number in 0..=kit.last_capability {

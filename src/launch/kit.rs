@@ -1,4 +1,7 @@
-//! Lowers a plan to what the child needs: C strings, masks and numbers, all built before the fork.
+//! Lowers a plan to what the child needs: C strings, masks and numbers, all built before the clone.
+//!
+//! Init and the command's process read the kit where it lies, in the supervisor's memory: init until
+//! it ends, the other until it executes the program. The supervisor changes nothing in it meanwhile.
 //!
 //! Nothing is decided here. Where the plan names a path, the kit has the same path relative to the
 //! new root; where the plan names a limit, the kit has the number the kernel takes.
@@ -21,7 +24,8 @@ use crate::sys::seccomp::Instruction;
 pub(super) struct Kit {
     /// Descriptors of the supervisor that this process must not keep.
     pub(super) foreign: Vec<RawFd>,
-    /// The supervisor's words: bytes are signals, the end means that it died.
+    /// The supervisor's words: the first byte is the word to start, later ones are signals, and the
+    /// end means that it died.
     pub(super) control: OwnedFd,
     /// Messages to the supervisor.
     pub(super) status: OwnedFd,

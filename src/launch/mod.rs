@@ -4,6 +4,15 @@
 //! `poll(2)` loop. Three processes take part: this one (the supervisor), init (pid 1 of the
 //! sandbox) and the command's own. Nothing is decided here: a plan that cannot be carried out to
 //! the letter ends in an error, and then nothing ran.
+//!
+//! Init shares the supervisor's memory and runs on a stack of its own (`CLONE_VM`); so does the
+//! command's process, until it executes the program. Init reads the kit as long as it lives, so the
+//! kit stays unchanged until init has been waited for. Neither allocates. Descriptors are not shared:
+//! each process closes its own copies.
+//!
+//! The decision is in the ledger before the first clone. Where the profile does not ask for more, it
+//! is made durable while the command may already run, and a failure of that ends the command. The
+//! start is recorded by the caller together with the end.
 
 mod child;
 mod confine;
@@ -37,7 +46,7 @@ use crate::sys::process::{
 use crate::sys::seccomp::Instruction;
 use crate::sys::{arena, descriptor, process::Child};
 
-/// Why nothing ran.
+/// Why nothing ran, or why what ran was ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     #[error("a word of the plan has a NUL byte, which no system call can carry")]

@@ -1,7 +1,9 @@
 //! What the processes of a sandbox tell the supervisor: fixed-size messages over one pipe.
 //!
 //! Encoding and decoding are the only logic. A message is smaller than `PIPE_BUF`, so the kernel
-//! writes it whole or not at all (pipe(7)), and writers never interleave.
+//! writes it whole or not at all (pipe(7)), and writers never interleave. Although they share the
+//! supervisor's memory, this is all that they say: a step is reported when it fails, by the process
+//! that took it, and a step that works says nothing.
 
 use nix::errno::Errno;
 
@@ -10,7 +12,9 @@ use crate::sys::descriptor;
 /// Bytes of every message.
 pub(super) const MESSAGE_BYTES: usize = 40;
 
-/// A step of the launch, in the order of execution.
+/// A step of the launch. Until the command's process exists in the order of execution; from then on
+/// init confines itself while that process goes through its own steps. The first of init's
+/// confinement and of dropping capabilities comes before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Step {
@@ -92,7 +96,7 @@ impl Step {
             Self::Terminal => "making a pseudo terminal",
             Self::WaitForGo => "waiting for the supervisor",
             Self::FileRules => "adding the file rules",
-            Self::PayloadFork => "forking the command's process",
+            Self::PayloadFork => "cloning the command's process",
             Self::InitConfinement => "confining init",
             Self::Streams => "connecting the standard streams",
             Self::ResourceLimits => "setting the resource limits",

@@ -61,7 +61,7 @@ pub enum Answer {
     Deny,
 }
 
-/// The command was started: the sandbox stood and exec succeeded.
+/// The command was started: the sandbox stood and exec succeeded. Written together with the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecStart {
     pub run: String,

@@ -9,8 +9,8 @@ use super::{Level, Origin};
 /// A refusal that an agent can act on: what, by which rule, why, and what would change it.
 ///
 /// The same object appears in `--report`, in `--json` output and in the ledger, whichever layer
-/// refused. It never carries a secret: words of the command line are redacted before they get
-/// here.
+/// refused. It may quote the command line: the engine redacts known shapes of secrets before it is
+/// shown or recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
     pub layer: Layer,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Level {
     /// Read code, docs and logs with listed reading programs.
     ReadOnlyResearch = 1,
-    /// Edit inside the session; local git on agent branches.
+    /// Edit inside the workspace; local git on agent branches.
     LocalWrites = 2,
     /// Run tests, linters, type checks and builds.
     TestExecution = 3,

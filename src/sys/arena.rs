@@ -1,6 +1,6 @@
 //! The allocator of the `rung` program: one small arena, then the system's.
 //!
-//! Rung allocates for a millisecond, forks, and then waits for as long as the command runs. So the
+//! Rung allocates for a millisecond, clones, and then waits for as long as the command runs. So the
 //! first allocations come from one mapping whose pages are made present many at a time, which a
 //! general allocator cannot know to do; nothing is reused, so freeing is counting; and when the
 //! sandbox stands, [`trim`] gives every page back on which nothing lives any more. What does not

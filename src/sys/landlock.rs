@@ -1,4 +1,4 @@
-//! Landlock, as far as it is needed between fork and exec.
+//! Landlock, as far as it is needed between clone and exec.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 

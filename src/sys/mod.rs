@@ -1,8 +1,9 @@
-//! System calls: one small wrapper each, and the only place where the word `unsafe` may stand.
+//! System calls: one small wrapper each. Outside of here the word `unsafe` stands only where a child
+//! is started: at the two clones in `launch` and at the fork in `host`.
 //!
-//! A wrapper does one call, turns the result into [`Errno`], and decides nothing. Everything here
-//! may be called between fork and exec: nothing allocates, formats or locks. What is not wrapped
-//! by a maintained library, or is wrapped in a way that allocates, is called by number.
+//! A wrapper does one call, turns the result into [`Errno`], and decides nothing. The wrappers that a
+//! child calls before exec do not allocate, format or lock. What is not wrapped by a maintained
+//! library, or is wrapped in a way that allocates, is called by number.
 #![expect(unsafe_code, reason = "the one module that talks to the kernel")]
 
 pub(crate) mod arena;

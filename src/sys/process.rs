@@ -1,4 +1,4 @@
-//! Processes: fork, exec, wait, signals, limits, prctl.
+//! Processes: fork, clone, exec, wait, signals, limits, prctl.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -111,7 +111,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         let arguments = [self.base.expose_provenance(), STACK_BYTES, 0, 0, 0, 0];
         // SAFETY: the mapping that `new` made; whoever ran on it has ended, which is what the
-        // caller of `spawn` vouches for. A failure would only leave it mapped.
+        // caller of `Sharing::start` vouches for. A failure would only leave it mapped.
         _ = unsafe { raw(libc::SYS_munmap, arguments) };
     }
 }
@@ -124,7 +124,8 @@ struct Entry<'a, T> {
 
 extern "C" fn enter<T>(entry: usize) -> ! {
     let entry = std::ptr::with_exposed_provenance::<Entry<'_, T>>(entry);
-    // SAFETY: `spawn` passed the address of its entry, which it keeps until the child has left.
+    // SAFETY: `Sharing::start` passed the address of its entry, which `Sharing` keeps until the
+    // child has left.
     let entry = unsafe { &*entry };
     (entry.child)(entry.kit)
 }

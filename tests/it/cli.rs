@@ -457,7 +457,7 @@ fn audit_reads_what_was_recorded() {
     let user = User::new();
     recorded(&user);
     let text = user.asks("audit verify").answered().to_owned();
-    assert!(text.contains(" records in 1 segments, from 2026-01-02T03:04:05Z"), "{text}");
+    assert!(text.contains(" records in 1 segment, from 2026-01-02T03:04:05Z"), "{text}");
     let report = user.asks("audit verify --json").json();
     assert_eq!(report["holds"], true);
     let head = &report["head"];

@@ -109,10 +109,10 @@ const EFFECTS: &[&str] = &[
     "Zoned::now",
 ];
 
-/// How often a place may say `unsafe`; a place that is not listed, never. Outside `sys` it is a
-/// fork whose child calls only `sys`: two start a command, one tries what the host can do. The third
-/// in `launch` is init letting go of the supervisor's memory.
-const UNSAFE: &[(&str, usize)] = &[("src/sys", usize::MAX), ("src/launch", 3), ("src/host", 1)];
+/// How often a place may say `unsafe`; a place that is not listed, never. Outside `sys` it starts a
+/// child that calls only `sys`: the two clones of `launch` start init and the command's process, the
+/// fork of `host` tries what the machine can do.
+const UNSAFE: &[(&str, usize)] = &[("src/sys", usize::MAX), ("src/launch", 2), ("src/host", 1)];
 
 /// Where waiting on many strangers happens.
 const ASYNC: &[&str] = &["src/egress", "src/front/mcp", "src/front/serve"];
@@ -529,9 +529,9 @@ fn unsafe_stays_in_its_place() {
     refuses(unsafe_outside_its_place, "src/main.rs", block, "`unsafe` belongs in src/sys");
     refuses(unsafe_outside_its_place, "src/system/mod.rs", block, "`unsafe` belongs in src/sys");
     let again = |times| block.repeat(times);
-    refuses(unsafe_outside_its_place, "src/launch/x.rs", &again(4), "`unsafe` 4 times");
+    refuses(unsafe_outside_its_place, "src/launch/x.rs", &again(3), "`unsafe` 3 times");
     refuses(unsafe_outside_its_place, "src/host.rs", &again(2), "`unsafe` 2 times");
-    accepts(unsafe_outside_its_place, "src/launch/x.rs", &again(3));
+    accepts(unsafe_outside_its_place, "src/launch/x.rs", &again(2));
     accepts(unsafe_outside_its_place, "src/sys/mod.rs", &again(9));
     accepts(unsafe_outside_its_place, "src/ledger.rs", "// unsafe\n#![deny(unsafe_code)]");
 }
