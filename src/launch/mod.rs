@@ -11,6 +11,7 @@ mod init;
 mod kit;
 mod memory;
 pub mod output;
+mod quarantine;
 mod report;
 pub mod screen;
 mod supervise;
