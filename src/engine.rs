@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::host::{self, HostError};
-use crate::launch::watched::{self, Undone, WatchError};
+use crate::launch::watched::{self, Guarded, Left, Settled, Swept, Undone, WatchError};
 use crate::launch::{self, Ended, Launch, LaunchError};
 use crate::ledger::{
     Answer, Decision, DenialSeen, ExecEnd, ExecStart, Ledger, LedgerError, Quarantine, Record,
@@ -24,10 +24,10 @@ use crate::ledger::{
 };
 use crate::model::{
     Arg, Denial, Digest, HostFacts, Ids, Layer, Level, Outcome, ProgramFact, Request, Span, Status,
-    Streams, Usage,
+    Streams, Usage, lies_in,
 };
 use crate::plan::syscalls::{self, Filter};
-use crate::plan::{self, PlanError, Receipt, RecordedPlan, SandboxPlan, Watched};
+use crate::plan::{self, PlanError, Receipt, RecordedPlan, SandboxPlan, ViewEntry, Watched, What};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{self, Permit, Question, Refusal, Verdict};
 use crate::profile::{self, Durable, Ladder, Profile, Settings};
@@ -107,6 +107,8 @@ pub enum EngineError {
     Launch(#[from] LaunchError),
     #[error(transparent)]
     Watch(#[from] WatchError),
+    #[error("`{}` is a protected name that a run in `{}` changed, and it could not be put right: {why}; move it away or make it as it was, then try again", path.display(), workspace.display())]
+    Unsettled { path: PathBuf, workspace: PathBuf, why: String },
 }
 
 /// The caller's umask; from here on, what rung writes is for its user alone.
@@ -415,10 +417,13 @@ pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
     let ids = ask.ids.clone();
     let span = tracing::info_span!("run", id = ids.run, level = tracing::field::Empty);
     let _entered = span.enter();
-    match pipeline(ask, around) {
+    let mut notes = Vec::new();
+    let mut outcome = match pipeline(ask, around, &mut notes) {
         Ok(outcome) => outcome,
         Err(error) => failed(ids, fallback, error.to_string()),
-    }
+    };
+    outcome.notes.splice(0..0, notes);
+    outcome
 }
 
 fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
@@ -433,11 +438,18 @@ fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
     }
 }
 
-fn pipeline(ask: Ask, around: &Surroundings) -> Result<Outcome, EngineError> {
+fn pipeline(
+    ask: Ask,
+    around: &Surroundings,
+    notes: &mut Vec<String>,
+) -> Result<Outcome, EngineError> {
     let mut ledger = open_ledger(around)?;
-    clean_up(&mut ledger, around)?;
+    let swept = clean_up(&mut ledger, around, notes)?;
     match consider(ask, around)? {
-        Considered::Ready(ready) => launch(*ready, &mut ledger, around),
+        Considered::Ready(ready) => {
+            nothing_left_in(&ready.request.workspace, &swept)?;
+            launch(*ready, &mut ledger, around)
+        }
         Considered::Refused { request, profile, refusal } => {
             let status = if refusal.not_found { Status::NotFound } else { Status::Refused };
             refuse(*request, &profile, refusal.denial, Answer::Deny, status, &mut ledger, around)
@@ -471,12 +483,45 @@ fn make_state(state: &Path) -> Result<(), EngineError> {
         .map_err(|source| EngineError::Read { path: state.to_owned(), source })
 }
 
-/// Does what a killed supervisor left undone, and records it.
-fn clean_up(ledger: &mut Ledger, around: &Surroundings) -> Result<(), EngineError> {
-    for (run, undone) in watched::sweep(&around.directories.state)? {
-        ledger.append(around.now, &quarantined(&run, &undone)?)?;
+/// Does what a killed supervisor left undone, records it, and says so in `notes`.
+fn clean_up(
+    ledger: &mut Ledger,
+    around: &Surroundings,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Swept>, EngineError> {
+    let all = watched::sweep(&around.directories.state, around.now)?;
+    for Swept { run, settled, .. } in &all {
+        if !settled.undone.is_empty() {
+            ledger.append(around.now, &quarantined(run, &settled.undone)?)?;
+        }
+        notes.extend(settled.undone.iter().map(|it| {
+            format!(
+                "`{}` appeared while a run that was killed was watching it; moved to `{}`",
+                it.path.display(),
+                it.quarantine.display()
+            )
+        }));
+        notes.extend(settled.changed.iter().map(|it| {
+            let path = it.path.display();
+            format!("`{path}` is protected, and changed since a run that was killed: {}", it.why)
+        }));
     }
-    Ok(())
+    Ok(all)
+}
+
+/// Nothing runs where a protected name is known not to be as it should.
+fn nothing_left_in(workspace: &Path, swept: &[Swept]) -> Result<(), EngineError> {
+    let near = |it: &&Swept| lies_in(workspace, &it.workspace) || lies_in(&it.workspace, workspace);
+    let mut left = swept
+        .iter()
+        .filter(near)
+        .flat_map(|it| it.settled.left.iter().map(|left| (it.workspace.clone(), left.clone())));
+    match left.next() {
+        None => Ok(()),
+        Some((workspace, Left { path, why })) => {
+            Err(EngineError::Unsettled { path, workspace, why })
+        }
+    }
 }
 
 fn quarantined(run: &str, undone: &[Undone]) -> Result<Vec<Record>, EngineError> {
@@ -588,10 +633,11 @@ fn launch(
     let start = start_record(&run, &plan, digest)?;
     let Request { ids, level, workspace, .. } = request;
     let watched = plan.watched.clone();
+    let guarded = guarded(&plan);
     drop((permit, profile));
     let mut watch = None;
     let mut arm = || -> Result<(), WatchError> {
-        watch = watched::arm(&around.directories.state, &run, &workspace, &watched)?;
+        watch = watched::arm(&around.directories.state, &run, &workspace, &watched, &guarded)?;
         Ok(())
     };
     let ended = launch::run(Launch {
@@ -601,7 +647,7 @@ fn launch(
         before_start: &mut || arm().map_err(|error| error.to_string()),
         overlapped: &mut || ledger.sync().map_err(|error| error.to_string()),
     });
-    let undone = watch.map(watched::Watch::settle).transpose()?.unwrap_or_default();
+    let Settled { undone, changed, left } = watch.map(watched::Watch::settle).unwrap_or_default();
     let Ended { status, started, usage, mut denials, notes } =
         ended.unwrap_or_else(|error| Ended {
             status: Status::Failed { reason: error.to_string() },
@@ -611,6 +657,7 @@ fn launch(
             notes: Vec::new(),
         });
     denials.extend(undone.iter().map(|it| protected(level, &watched, it)));
+    denials.extend(changed.iter().chain(&left).map(|it| not_as_before(level, &watched, it)));
     let mut records = quarantined(&run, &undone)?;
     if started {
         records.insert(0, start);
@@ -636,16 +683,36 @@ fn start_record(run: &str, plan: &SandboxPlan, digest: Digest) -> Result<Record,
     }))
 }
 
+/// The protected objects that the run finds in place.
+fn guarded(plan: &SandboxPlan) -> Vec<Guarded> {
+    let one = |entry: &ViewEntry| match entry.what {
+        What::Protected { device, inode, .. } => {
+            Some(Guarded { path: entry.path.clone(), device, inode })
+        }
+        _ => None,
+    };
+    plan.view.iter().filter_map(one).collect()
+}
+
 fn protected(level: Level, watched: &[Watched], undone: &Undone) -> Denial {
-    let watched = watched.iter().find(|it| it.path.starts_with(&undone.path));
     let moved = undone.quarantine.display();
+    let was = "the name is protected and what is there was not there before";
+    Denial {
+        reason: format!("{was}, so it was moved to {moved}"),
+        ..not_as_before(level, watched, &Left { path: undone.path.clone(), why: String::new() })
+    }
+}
+
+fn not_as_before(level: Level, watched: &[Watched], left: &Left) -> Denial {
+    let watched = watched.iter().find(|it| it.path.starts_with(&left.path));
     Denial {
         layer: Layer::File,
         rule: "filesystem.protected".to_owned(),
         level,
-        object: undone.path.display().to_string(),
+        object: left.path.display().to_string(),
         reason: format!(
-            "the name is protected and was not there before, so it was moved to {moved}"
+            "the name is protected, is not as it was before the run, and was not put right: {}",
+            left.why
         ),
         origin: watched.map(|it| it.because.clone()),
         allow_with: None,

@@ -20,6 +20,7 @@ mod init;
 mod kit;
 mod memory;
 pub mod output;
+mod quarantine;
 mod report;
 pub mod screen;
 mod supervise;

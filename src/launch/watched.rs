@@ -1,25 +1,37 @@
-//! Protected names that cannot be mounted over, because there is nothing to mount on.
+//! Protected names that a mount cannot keep, because there is nothing to mount on, or because
+//! somebody outside the run may take the mounted object away.
 //!
 //! A protected name that does not exist would need a placeholder in the user's tree, and rung
 //! leaves nothing there. So such names are watched: when the run has ended, and before its result
 //! is reported, whatever it made of them is moved out of the tree into rung's own state, and the
-//! run says so. While a run lives a marker file, locked by its supervisor, holds the list; a
-//! supervisor that was killed leaves the marker behind, and the next start does its work.
+//! run says so. Names that exist are guarded: at the end they must still be the same object. While
+//! a run lives a marker file, locked by its supervisor, holds the lists; a supervisor that was
+//! killed leaves the marker behind, and the next start does its work. One name that cannot be put
+//! right stops neither the others nor runs elsewhere.
 
-use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use super::quarantine::{self, Spot, below, c_name, hold, look};
 use crate::plan::Watched;
 use crate::sys::descriptor;
+
+/// A protected object that was there when the run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    pub path: PathBuf,
+    pub device: u64,
+    pub inode: u64,
+}
 
 /// What one run watches, as the marker file holds it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,6 +39,8 @@ struct Marker {
     run: String,
     workspace: PathBuf,
     watched: Vec<Watched>,
+    #[serde(default)]
+    guarded: Vec<Guarded>,
 }
 
 /// A live run's list.
@@ -45,9 +59,34 @@ pub struct Undone {
     pub quarantine: PathBuf,
 }
 
-/// A watched name could not be put right.
+/// A protected name that is not as it was, and still is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    pub path: PathBuf,
+    pub why: String,
+}
+
+/// What became of the names of one run.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    pub undone: Vec<Undone>,
+    /// Not as before, and nothing is to be done about it.
+    pub changed: Vec<Left>,
+    /// Could not be put right; the next start tries again.
+    pub left: Vec<Left>,
+}
+
+/// What a killed supervisor's run made of its names.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Swept {
+    pub run: String,
+    pub workspace: PathBuf,
+    pub settled: Settled,
+}
+
+/// The markers themselves could not be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the protected name `{}` could not be put right after the run: {source}", path.display())]
+#[error("the list of watched names `{}` could not be used: {source}", path.display())]
 pub struct WatchError {
     path: PathBuf,
     source: io::Error,
@@ -55,6 +94,10 @@ pub struct WatchError {
 
 const MARKERS: &str = "live";
 const QUARANTINE: &str = "quarantine";
+/// Marks a list that is still being made.
+const UNFINISHED: &str = ".new-";
+/// An unfinished list this old belongs to nobody.
+const UNFINISHED_SECONDS: i64 = 3600;
 
 /// Begins to watch. `state` is rung's own state directory.
 pub fn arm(
@@ -62,170 +105,265 @@ pub fn arm(
     run: &str,
     workspace: &Path,
     watched: &[Watched],
+    guarded: &[Guarded],
 ) -> Result<Option<Watch>, WatchError> {
-    if watched.is_empty() {
+    if watched.is_empty() && guarded.is_empty() {
         return Ok(None);
     }
     let directory = state.join(MARKERS);
-    let path = directory.join(run);
-    let failed = |source| WatchError { path: path.clone(), source };
-    let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut file = match create() {
+    let unfinished = directory.join(format!("{UNFINISHED}{run}"));
+    let failed = |source| WatchError { path: unfinished.clone(), source };
+    let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
+    let file = match create() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(&directory).map_err(failed)?;
             create().map_err(failed)?
         }
         result => result.map_err(failed)?,
     };
-    let marker =
-        Marker { run: run.to_owned(), workspace: workspace.to_owned(), watched: watched.to_vec() };
+    let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| failed(errno.into()))?;
+    let marker = Marker {
+        run: run.to_owned(),
+        workspace: workspace.to_owned(),
+        watched: watched.to_vec(),
+        guarded: guarded.to_vec(),
+    };
     let text = serde_json::to_vec(&marker).map_err(|error| failed(error.into()))?;
     file.write_all(&text).map_err(failed)?;
-    let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, errno)| failed(errno.into()))?;
+    // Only a list that is whole and locked has a name that others look at.
+    fs::rename(&unfinished, directory.join(run)).map_err(failed)?;
     Ok(Some(Watch { marker, state: state.to_owned(), file }))
 }
 
 impl Watch {
     /// Puts right what the run made of the watched names, and stops watching.
-    pub fn settle(self) -> Result<Vec<Undone>, WatchError> {
-        let undone = put_right(&self.state, &self.marker)?;
+    pub fn settle(self) -> Settled {
+        let mut settled = put_right(&self.state, &self.marker, true);
         let path = self.state.join(MARKERS).join(&self.marker.run);
-        fs::remove_file(&path).map_err(|source| WatchError { path, source })?;
+        if settled.left.is_empty()
+            && let Err(error) = forget(&path)
+        {
+            settled.left.push(Left { path, why: error.to_string() });
+        }
         drop(self.file);
-        Ok(undone)
+        settled
+    }
+}
+
+fn forget(marker: &Path) -> io::Result<()> {
+    match fs::remove_file(marker) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 
 /// Does the work of supervisors that were killed. Cheap when there is none.
-pub fn sweep(state: &Path) -> Result<Vec<(String, Vec<Undone>)>, WatchError> {
+pub fn sweep(state: &Path, now: Timestamp) -> Result<Vec<Swept>, WatchError> {
     let directory = state.join(MARKERS);
     let failed = |path: &Path, source| WatchError { path: path.to_owned(), source };
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result.map_err(|source| failed(&directory, source))?,
     };
-    let mut undone = Vec::new();
+    let mut all = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|source| failed(&directory, source))?.path();
-        let file = match File::open(&path) {
-            // Its run has just ended.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            result => result.map_err(|source| failed(&path, source))?,
-        };
-        let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).map_err(|source| failed(&path, source))?;
-        // An empty or torn marker belongs to a supervisor that was killed before the run started.
-        if let Ok(marker) = serde_json::from_slice::<Marker>(&text) {
-            undone.push((marker.run.clone(), put_right(state, &marker)?));
-        }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result.map_err(|source| failed(&path, source))?,
-        }
-    }
-    Ok(undone)
-}
-
-fn put_right(state: &Path, marker: &Marker) -> Result<Vec<Undone>, WatchError> {
-    let mut undone = Vec::new();
-    for watched in &marker.watched {
-        let failed = |source| WatchError { path: watched.path.clone(), source };
-        if let Some(offender) = offender(marker, watched).map_err(failed)? {
-            let quarantine = quarantine(state, marker, &offender).map_err(failed)?;
-            undone.push(Undone { path: offender, quarantine });
-        }
-        if let Some(target) = &watched.link
-            && fs::symlink_metadata(&watched.path).is_err()
+        let entry = entry.map_err(|source| failed(&directory, source))?;
+        let unfinished = entry.file_name().as_bytes().starts_with(UNFINISHED.as_bytes());
+        let path = entry.path();
+        if let Some(swept) =
+            sweep_one(state, &path, unfinished, now).map_err(|source| failed(&path, source))?
         {
-            symlink(target, &watched.path).map_err(failed)?;
+            all.push(swept);
         }
     }
-    Ok(undone)
+    Ok(all)
 }
 
-/// The outermost thing that makes a watched name exist although it did not: the name itself, or a
-/// symbolic link on the way to it. Links are never followed.
-fn offender(marker: &Marker, watched: &Watched) -> io::Result<Option<PathBuf>> {
-    let Ok(inside) = watched.path.strip_prefix(&marker.workspace) else { return Ok(None) };
+fn sweep_one(
+    state: &Path,
+    path: &Path,
+    unfinished: bool,
+    now: Timestamp,
+) -> io::Result<Option<Swept>> {
+    let file = match File::open(path) {
+        // Its run has just ended.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result?,
+    };
+    let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
+    let found = file.metadata()?;
+    if unfinished {
+        if found.mtime().saturating_add(UNFINISHED_SECONDS) < now.as_second() {
+            forget(path)?;
+        }
+        return Ok(None);
+    }
+    // Its run has ended, and put its names right, since it was opened.
+    if found.nlink() == 0 {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    // A torn marker can only come from a machine that stopped.
+    let Ok(marker) = serde_json::from_slice::<Marker>(&text) else {
+        forget(path)?;
+        return Ok(None);
+    };
+    let settled = put_right(state, &marker, false);
+    if settled.left.is_empty() {
+        forget(path)?;
+    }
+    Ok(Some(Swept { run: marker.run, workspace: marker.workspace, settled }))
+}
+
+/// Goes through all names, whatever becomes of one of them. Only at the end of a `live` run can
+/// what replaced a guarded object be held against the runs of that time: later, its user may have.
+fn put_right(state: &Path, marker: &Marker, live: bool) -> Settled {
+    let mut settled = Settled::default();
+    let base = match hold(&marker.workspace) {
+        Ok(Some(base)) => base,
+        Ok(None) => return settled,
+        Err(error) => {
+            settled.left.push(Left { path: marker.workspace.clone(), why: error.to_string() });
+            return settled;
+        }
+    };
+    for watched in &marker.watched {
+        if let Err(error) = put_watched_right(state, marker, &base, watched, &mut settled) {
+            settled.left.push(Left { path: watched.path.clone(), why: error.to_string() });
+        }
+    }
+    for guarded in &marker.guarded {
+        if let Err(error) = put_guarded_right(state, marker, &base, guarded, live, &mut settled) {
+            settled.left.push(Left { path: guarded.path.clone(), why: error.to_string() });
+        }
+    }
+    settled
+}
+
+fn put_watched_right(
+    state: &Path,
+    marker: &Marker,
+    base: &OwnedFd,
+    watched: &Watched,
+    settled: &mut Settled,
+) -> io::Result<()> {
+    let expected = |spot: &Spot, found: &quarantine::Object| {
+        let Some(target) = &watched.link else { return Ok(false) };
+        let last = spot.path == watched.path;
+        Ok(last && found.is_link() && *target == link_target(spot)?)
+    };
+    if let Found::Offender(spot) = find(marker, base, &watched.path, expected)? {
+        settled.undone.push(quarantine(state, marker, &spot)?);
+    }
+    let Some(target) = &watched.link else { return Ok(()) };
+    match find(marker, base, &watched.path, expected)? {
+        Found::Expected => Ok(()),
+        Found::Nothing(Some(spot)) => {
+            let target = c_name(target.as_os_str())?;
+            below(&spot.parent, |it| descriptor::make_link(&target, it, &spot.name))
+        }
+        Found::Nothing(None) => {
+            let why = "the link is gone, and so is its directory".to_owned();
+            settled.changed.push(Left { path: watched.path.clone(), why });
+            Ok(())
+        }
+        // Another run has just made it again.
+        Found::Offender(_) => Err(Errno::EEXIST.into()),
+    }
+}
+
+fn put_guarded_right(
+    state: &Path,
+    marker: &Marker,
+    base: &OwnedFd,
+    guarded: &Guarded,
+    live: bool,
+    settled: &mut Settled,
+) -> io::Result<()> {
+    let expected = |spot: &Spot, found: &quarantine::Object| {
+        let same = (found.identity.device, found.identity.inode) == (guarded.device, guarded.inode);
+        Ok(same && spot.path == guarded.path)
+    };
+    let why = match find(marker, base, &guarded.path, expected)? {
+        Found::Expected => return Ok(()),
+        Found::Nothing(_) => "it is gone",
+        Found::Offender(spot) if live => {
+            settled.undone.push(quarantine(state, marker, &spot)?);
+            return Ok(());
+        }
+        Found::Offender(_) => "it is another object now",
+    };
+    settled.changed.push(Left { path: guarded.path.clone(), why: why.to_owned() });
+    Ok(())
+}
+
+fn link_target(spot: &Spot) -> io::Result<PathBuf> {
+    let read = |it: &OwnedFd| nix::fcntl::readlinkat(it, spot.name.as_c_str());
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(read(&spot.parent)?.into_vec())))
+}
+
+enum Found {
+    Expected,
+    /// No such name; where it would be, if there is a directory for it.
+    Nothing(Option<Spot>),
+    Offender(Spot),
+}
+
+/// Looks for `path`. An offender is the outermost thing that makes it exist although it should
+/// not: the name itself, or a symbolic link on the way to it. Links are never followed.
+fn find(
+    marker: &Marker,
+    base: &OwnedFd,
+    path: &Path,
+    expected: impl Fn(&Spot, &quarantine::Object) -> io::Result<bool>,
+) -> io::Result<Found> {
+    let Ok(inside) = path.strip_prefix(&marker.workspace) else { return Ok(Found::Expected) };
+    let mut parent = base.try_clone()?;
     let mut at = marker.workspace.clone();
     let mut parts = inside.components().peekable();
     while let Some(Component::Normal(part)) = parts.next() {
         at.push(part);
-        let found = match fs::symlink_metadata(&at) {
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR) => return Ok(None),
-                _ => return Err(error),
-            },
-            Ok(found) => found,
-        };
         let last = parts.peek().is_none();
-        if found.is_symlink() {
-            let unchanged = last && watched.link.as_deref() == Some(&*fs::read_link(&at)?);
-            return Ok((!unchanged).then_some(at));
+        let spot = Spot { parent, name: c_name(part)?, path: at.clone() };
+        let Some(found) = look(&spot.parent, &spot.name)? else {
+            return Ok(Found::Nothing(last.then_some(spot)));
+        };
+        if expected(&spot, &found)? {
+            return Ok(Found::Expected);
         }
-        if last {
-            return Ok(Some(at));
+        if last || found.is_link() {
+            return Ok(Found::Offender(spot));
         }
+        if !found.is_directory() {
+            return Ok(Found::Nothing(None));
+        }
+        parent = found.held;
     }
-    Ok(None)
+    Ok(Found::Nothing(None))
 }
 
-/// Moves `path` into the quarantine of its run and says where it is now.
-fn quarantine(state: &Path, marker: &Marker, path: &Path) -> io::Result<PathBuf> {
+/// Moves what is at `spot` into the quarantine of its run.
+fn quarantine(state: &Path, marker: &Marker, spot: &Spot) -> io::Result<Undone> {
     let directory = state.join(QUARANTINE).join(&marker.run);
     fs::create_dir_all(&directory)?;
-    let inside = path.strip_prefix(&marker.workspace).unwrap_or(path);
+    let inside = spot.path.strip_prefix(&marker.workspace).unwrap_or(&spot.path);
     let name = inside.as_os_str().as_bytes().iter();
     let name: Vec<u8> = name.map(|byte| if *byte == b'/' { b'%' } else { *byte }).collect();
-    let to = directory.join(OsStr::from_bytes(&name));
-    let parent = path.parent().ok_or(Errno::EINVAL)?;
-    let base = File::open(&marker.workspace)?;
-    let parent_inside = parent.strip_prefix(&marker.workspace).unwrap_or(Path::new(""));
-    let parent_name = match parent_inside.as_os_str().as_bytes() {
-        b"" => c".".to_owned(),
-        bytes => CString::new(bytes)?,
-    };
-    // By descriptor and without following links, so that nothing outside the tree can be moved.
-    let parent = descriptor::open_beneath(base.as_fd(), &parent_name)?;
-    let name = CString::new(path.file_name().ok_or(Errno::EINVAL)?.as_bytes())?;
-    let into = CString::new(to.as_os_str().as_bytes())?;
-    match descriptor::rename(parent.as_raw_fd(), &name, &into) {
-        Err(Errno::EXDEV) => carry_over(path, &to)?,
-        result => result?,
-    }
-    Ok(to)
-}
-
-/// Moves between file systems: copies without following links, then removes.
-fn carry_over(from: &Path, to: &Path) -> io::Result<()> {
-    let found = fs::symlink_metadata(from)?;
-    if found.is_symlink() {
-        symlink(fs::read_link(from)?, to)?;
-        return fs::remove_file(from);
-    }
-    if found.is_dir() {
-        fs::create_dir(to)?;
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            carry_over(&entry.path(), &to.join(entry.file_name()))?;
-        }
-        return fs::remove_dir(from);
-    }
-    if found.is_file() {
-        let mut source = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(from)?;
-        let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-        io::copy(&mut source, &mut copy)?;
-    }
-    // A socket, FIFO or node has nothing worth keeping.
-    fs::remove_file(from)
+    let to = directory.join(std::ffi::OsStr::from_bytes(&name));
+    let quarantine = quarantine::move_away(spot, &marker.run, &to)?;
+    Ok(Undone { path: spot.path.clone(), quarantine })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
+
     use crate::model::Origin;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn watched(path: PathBuf, link: Option<&str>) -> Watched {
         Watched { path, link: link.map(PathBuf::from), because: Origin::built_in("test") }
@@ -251,12 +389,12 @@ mod tests {
         let place = place();
         let names = [".envrc", ".vscode", ".cargo/config.toml"].map(|it| place.tree.join(it));
         let list: Vec<Watched> = names.iter().map(|it| watched(it.clone(), None)).collect();
-        let watch = arm(&place.state, "run", &place.tree, &list).unwrap().unwrap();
+        let watch = arm(&place.state, "run", &place.tree, &list, &[]).unwrap().unwrap();
         fs::write(place.tree.join(".envrc"), "evil").unwrap();
         fs::create_dir_all(place.tree.join("elsewhere")).unwrap();
         fs::write(place.tree.join("elsewhere/config.toml"), "evil").unwrap();
         symlink("elsewhere", place.tree.join(".cargo")).unwrap();
-        let undone = watch.settle().unwrap();
+        let undone = watch.settle().undone;
         let paths: Vec<_> = undone.iter().map(|it| it.path.clone()).collect();
         assert_eq!(paths, [place.tree.join(".envrc"), place.tree.join(".cargo")]);
         assert_eq!(fs::read(&undone[0].quarantine).unwrap(), b"evil");
@@ -270,12 +408,12 @@ mod tests {
         let name = place.tree.join(".envrc");
         symlink("../shared", &name).unwrap();
         let list = [watched(name.clone(), Some("../shared"))];
-        let untouched = arm(&place.state, "one", &place.tree, &list).unwrap().unwrap();
-        assert_eq!(untouched.settle().unwrap(), []);
-        let changed = arm(&place.state, "two", &place.tree, &list).unwrap().unwrap();
+        let untouched = arm(&place.state, "one", &place.tree, &list, &[]).unwrap().unwrap();
+        assert_eq!(untouched.settle(), Settled::default());
+        let changed = arm(&place.state, "two", &place.tree, &list, &[]).unwrap().unwrap();
         fs::remove_file(&name).unwrap();
         fs::write(&name, "evil").unwrap();
-        assert_eq!(changed.settle().unwrap().len(), 1);
+        assert_eq!(changed.settle().undone.len(), 1);
         assert_eq!(fs::read_link(&name).unwrap(), Path::new("../shared"));
     }
 
@@ -284,16 +422,75 @@ mod tests {
         let place = place();
         let name = place.tree.join(".envrc");
         let list = [watched(name.clone(), None)];
-        let watch = arm(&place.state, "run", &place.tree, &list).unwrap().unwrap();
+        let watch = arm(&place.state, "run", &place.tree, &list, &[]).unwrap().unwrap();
         fs::write(&name, "evil").unwrap();
-        assert_eq!(sweep(&place.state).unwrap(), [], "a live run was swept");
+        assert_eq!(sweep(&place.state, NOW).unwrap(), [], "a live run was swept");
         drop(watch);
-        let swept = sweep(&place.state).unwrap();
+        let swept = sweep(&place.state, NOW).unwrap();
         assert_eq!(
-            swept.iter().map(|(run, it)| (run.as_str(), it.len())).collect::<Vec<_>>(),
+            swept.iter().map(|it| (it.run.as_str(), it.settled.undone.len())).collect::<Vec<_>>(),
             [("run", 1)]
         );
         assert!(!name.exists());
-        assert_eq!(sweep(&place.state).unwrap(), []);
+        assert_eq!(sweep(&place.state, NOW).unwrap(), []);
+    }
+
+    #[test]
+    fn one_name_that_cannot_be_put_right_leaves_the_others_alone() {
+        let place = place();
+        // Nothing can be renamed there, whoever tries.
+        let stuck = [watched("/proc/version".into(), None)];
+        let at_proc = arm(&place.state, "proc", Path::new("/proc"), &stuck, &[]).unwrap().unwrap();
+        let name = place.tree.join(".envrc");
+        let list = [watched(name.clone(), None)];
+        let in_tree = arm(&place.state, "tree", &place.tree, &list, &[]).unwrap().unwrap();
+        fs::write(&name, "evil").unwrap();
+        drop(in_tree);
+        assert_eq!(at_proc.settle().left.len(), 1);
+        for expected in [vec![("/proc", 0, 1), ("tree", 1, 0)], vec![("/proc", 0, 1)]] {
+            let mut swept = sweep(&place.state, NOW).unwrap();
+            swept.sort_by(|a, b| a.run.cmp(&b.run));
+            let short = |it: &Swept| (it.settled.undone.len(), it.settled.left.len());
+            let found: Vec<_> = swept.iter().map(short).collect();
+            assert_eq!(found, expected.iter().map(|it| (it.1, it.2)).collect::<Vec<_>>());
+        }
+        assert!(!name.exists());
+    }
+
+    #[test]
+    fn a_guarded_object_is_the_same_at_the_end() {
+        let place = place();
+        let path = place.tree.join("CLAUDE.md");
+        fs::write(&path, "before").unwrap();
+        let found = fs::metadata(&path).unwrap();
+        let list = [Guarded { path: path.clone(), device: found.dev(), inode: found.ino() }];
+        let begin = |run| arm(&place.state, run, &place.tree, &[], &list).unwrap().unwrap();
+        assert_eq!(begin("same").settle(), Settled::default());
+        let (replaced, killed) = (begin("replaced"), begin("killed"));
+        fs::rename(&path, place.tree.join("kept")).unwrap();
+        let gone = begin("gone").settle();
+        assert_eq!((gone.undone.len(), gone.changed.len(), gone.left.len()), (0, 1, 0));
+        fs::write(&path, "evil").unwrap();
+        drop(killed);
+        let swept = sweep(&place.state, NOW).unwrap();
+        assert_eq!(swept[0].settled.changed.len(), 1, "a killed run's change was not told");
+        assert!(path.exists(), "what its user may have written was taken away");
+        let settled = replaced.settle();
+        assert_eq!(fs::read(&settled.undone[0].quarantine).unwrap(), b"evil");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_list_that_is_being_made_is_not_swept() {
+        let place = place();
+        let unfinished = place.state.join(MARKERS).join(".new-run");
+        fs::create_dir(place.state.join(MARKERS)).unwrap();
+        fs::write(&unfinished, "").unwrap();
+        let made = Timestamp::from_second(fs::metadata(&unfinished).unwrap().mtime()).unwrap();
+        assert_eq!(sweep(&place.state, made).unwrap(), []);
+        assert!(unfinished.exists(), "another run's list was taken away");
+        let later = Timestamp::from_second(made.as_second() + 2 * UNFINISHED_SECONDS).unwrap();
+        assert_eq!(sweep(&place.state, later).unwrap(), []);
+        assert!(!unfinished.exists(), "a list of nobody is kept for ever");
     }
 }

@@ -182,12 +182,12 @@ pub(crate) fn remove(directory: RawFd, path: &CStr, flags: i32) -> Result<(), Er
     unsafe { raw(libc::SYS_unlinkat, arguments) }.map(drop)
 }
 
-/// `renameat(2)` of `name` below `directory` to an absolute path.
-pub(crate) fn rename(directory: RawFd, name: &CStr, to: &CStr) -> Result<(), Errno> {
+/// `renameat(2)`.
+pub(crate) fn rename(directory: RawFd, name: &CStr, into: RawFd, to: &CStr) -> Result<(), Errno> {
     let arguments = [
         word(directory),
         name.as_ptr().expose_provenance(),
-        word(HERE),
+        word(into),
         to.as_ptr().expose_provenance(),
         0,
         0,
