@@ -7,7 +7,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::model::{PathFact, PathKind, PathMap, is_plain, lies_in, walk_order};
-use crate::profile::Profile;
+use crate::profile::{Entry, Profile};
 
 /// Names below `/proc` that are masked where the kernel has them: they show other users' or the
 /// kernel's memory, addresses and timing, or act on the whole machine.
@@ -44,6 +44,9 @@ const PROC_OF_MODULES: [&str; 4] = ["acpi", "asound", "config.gz", "scsi"];
 pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu";
 pub(super) const VAR_TMP: &str = "/var/tmp";
 
+/// What a directory holds that git takes for a repository's data, whatever its name.
+pub(super) const GIT_DIRECTORY: [&str; 3] = ["HEAD", "objects", "refs"];
+
 /// Every host path whose facts [`compile`](super::compile()) needs, but for the [`lasting_paths`],
 /// in the order of a walk and without doubles.
 /// `own` are the directories that become [`HostFacts::state_directories`].
@@ -62,6 +65,8 @@ pub fn wanted_paths(
         .chain(own.iter().cloned())
         .collect();
     wanted.extend(PROC_OF_MODULES.map(in_proc));
+    wanted.extend(GIT_DIRECTORY.map(|name| workspace.join(name)));
+    wanted.extend(lies_at_protected(profile, workspace).map(|(above, _)| above.join(".git")));
 
     let expanded = |text: &String| expand(text, home);
     let toolchain_paths = filesystem.toolchains.iter().flat_map(|toolchain| {
@@ -83,7 +88,7 @@ pub fn wanted_paths(
         let above = nested.iter().flat_map(|path| between(root, path));
         wanted.extend(above.map(Path::to_path_buf));
     }
-    for name in filesystem.protected.iter().filter_map(|entry| protected_name(&entry.name)) {
+    for name in filesystem.protected.iter().filter_map(Entry::protected_name) {
         let path = workspace.join(name);
         wanted.extend(between(workspace, &path).into_iter().map(Path::to_path_buf));
         wanted.push(path);
@@ -112,7 +117,7 @@ pub fn wanted_behind_links(
 ) -> Vec<PathBuf> {
     let names = profile.filesystem.protected.iter();
     let links = names
-        .filter_map(|entry| found.get(&workspace.join(protected_name(&entry.name)?)))
+        .filter_map(|entry| found.get(&workspace.join(entry.protected_name()?)))
         .filter(|fact| fact.kind == PathKind::SymbolicLink);
     let above = links.flat_map(|fact| between(workspace, &fact.canonical));
     in_order(above.map(Path::to_path_buf).collect())
@@ -142,14 +147,26 @@ pub fn expand(text: &str, home: &Path) -> Option<PathBuf> {
     (path.is_absolute() && !climbs).then(|| path.components().collect())
 }
 
-/// A protected name relative to the workspace. `infra/**` means the directory `infra`; any other
-/// pattern is no name.
-pub(super) fn protected_name(text: &str) -> Option<&Path> {
-    let text = text.strip_suffix("/**").unwrap_or(text);
-    let text = text.strip_suffix('/').unwrap_or(text);
-    let ordinary = |name: &str| !matches!(name, "" | "." | "..");
-    let plain = text.split('/').all(ordinary) && !text.contains(['*', '?', '[', '\0']);
-    plain.then(|| Path::new(text))
+/// The directories above the workspace in which it lies at or below the first component of a
+/// protected name, each with that component; outermost first.
+///
+/// The whole of the first component, because a workspace `.git` would hold `.git/hooks` under a
+/// name that nothing protects.
+pub(super) fn lies_at_protected<'a>(
+    profile: &'a Profile,
+    workspace: &'a Path,
+) -> impl Iterator<Item = (&'a Path, &'a Entry)> {
+    let components = workspace.ancestors().filter_map(|it| Some((it.parent()?, it.file_name()?)));
+    let mut above: Vec<(&Path, &Entry)> = Vec::new();
+    for (parent, component) in components {
+        let names = profile.filesystem.protected.iter();
+        let at = |entry: &&Entry| {
+            let name = entry.protected_name().and_then(|it| it.components().next());
+            name.is_some_and(|it| it.as_os_str() == component)
+        };
+        above.extend(names.filter(at).map(|entry| (parent, entry)).next());
+    }
+    above.into_iter().rev()
 }
 
 /// The directories strictly between `root` and `path`, outermost first; none if `path` does not
@@ -172,6 +189,7 @@ pub(super) fn overlap(a: &Path, b: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::fixture::entry;
 
     #[test]
     fn a_tilde_is_the_home_directory_and_nothing_else_is_guessed() {
@@ -204,7 +222,7 @@ mod tests {
             ("", None),
             (".", None),
         ] {
-            assert_eq!(protected_name(text), name.map(Path::new), "{text}");
+            assert_eq!(entry(text).protected_name(), name.map(Path::new), "{text}");
         }
     }
 

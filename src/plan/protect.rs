@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::paths::{between, protected_name};
+use super::paths::between;
 use super::view::{Cover, Ground, covering, pin};
 use super::{Access, PlanError, ViewEntry, Watched, What};
 use crate::model::{HostFacts, Origin, PathFact, PathKind, PathMap, Request, lies_in};
@@ -63,7 +63,7 @@ enum Found<'a> {
 fn named(profile: &Profile, workspace: &Path) -> Result<PathMap<Origin>, PlanError> {
     let mut named = PathMap::new();
     for entry in &profile.filesystem.protected {
-        let Some(name) = protected_name(&entry.name) else {
+        let Some(name) = entry.protected_name() else {
             let why = "write a name relative to the workspace, without `..` and patterns; a \
                        directory means all of it";
             return Err(PlanError::Entry {
