@@ -117,10 +117,25 @@ pub fn wanted_behind_links(
 ) -> Vec<PathBuf> {
     let names = profile.filesystem.protected.iter();
     let links = names
-        .filter_map(|entry| found.get(&workspace.join(entry.protected_name()?)))
-        .filter(|fact| fact.kind == PathKind::SymbolicLink);
-    let above = links.flat_map(|fact| between(workspace, &fact.canonical));
-    in_order(above.map(Path::to_path_buf).collect())
+        .filter_map(|entry| {
+            let path = workspace.join(entry.protected_name()?);
+            let fact = found.get(&path)?;
+            Some((path, fact))
+        })
+        .filter(|(_, fact)| fact.kind == PathKind::SymbolicLink);
+    let mut wanted = Vec::new();
+    for (link, fact) in links {
+        let mut targets = vec![fact.canonical.clone()];
+        if fact.canonical_kind == PathKind::SymbolicLink {
+            let spelled = fact.link.as_ref().and_then(|text| leads_to(&link, text));
+            let spelled = spelled.filter(|it| lies_in(it, workspace));
+            wanted.extend(spelled.clone());
+            targets.extend(spelled);
+        }
+        let above = targets.iter().flat_map(|target| between(workspace, target));
+        wanted.extend(above.map(Path::to_path_buf));
+    }
+    in_order(wanted)
 }
 
 fn in_order(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
@@ -167,6 +182,28 @@ pub(super) fn lies_at_protected<'a>(
         above.extend(names.filter(at).map(|entry| (parent, entry)).next());
     }
     above.into_iter().rev()
+}
+
+/// Where the `text` of a symbolic link leads if nothing on the way is a link. Nothing where `..`
+/// follows a name: what it means depends on what is there.
+pub(super) fn leads_to(link: &Path, text: &Path) -> Option<PathBuf> {
+    let mut path = link.parent()?.to_path_buf();
+    let mut named = false;
+    for part in text.components() {
+        match part {
+            Component::ParentDir if named => return None,
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir => path.push(part),
+            Component::Normal(name) => {
+                named = true;
+                path.push(name);
+            }
+        }
+    }
+    Some(path)
 }
 
 /// The directories strictly between `root` and `path`, outermost first; none if `path` does not
@@ -223,6 +260,21 @@ mod tests {
             (".", None),
         ] {
             assert_eq!(entry(text).protected_name(), name.map(Path::new), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_leads_where_its_words_say_from_where_it_lies() {
+        for (text, path) in [
+            ("a/./b", Some("/w/d/a/b")),
+            ("../a", Some("/w/a")),
+            ("../../../../a", Some("/a")),
+            ("/a/b", Some("/a/b")),
+            ("a/../b", None),
+            ("/a/../b", None),
+        ] {
+            let found = leads_to(Path::new("/w/d/link"), Path::new(text));
+            assert_eq!(found, path.map(PathBuf::from), "{text}");
         }
     }
 
