@@ -7,7 +7,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::model::{PathFact, PathKind, PathMap, is_plain, lies_in, walk_order};
-use crate::profile::Profile;
+use crate::profile::{Entry, Profile};
 
 /// Names below `/proc` that are masked where the kernel has them: they show other users' or the
 /// kernel's memory, addresses and timing, or act on the whole machine.
@@ -44,6 +44,9 @@ const PROC_OF_MODULES: [&str; 4] = ["acpi", "asound", "config.gz", "scsi"];
 pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu";
 pub(super) const VAR_TMP: &str = "/var/tmp";
 
+/// What a directory holds that git takes for a repository's data, whatever its name.
+pub(super) const GIT_DIRECTORY: [&str; 3] = ["HEAD", "objects", "refs"];
+
 /// Every host path whose facts [`compile`](super::compile()) needs, but for the [`lasting_paths`],
 /// in the order of a walk and without doubles.
 /// `own` are the directories that become [`HostFacts::state_directories`].
@@ -62,6 +65,8 @@ pub fn wanted_paths(
         .chain(own.iter().cloned())
         .collect();
     wanted.extend(PROC_OF_MODULES.map(in_proc));
+    wanted.extend(GIT_DIRECTORY.map(|name| workspace.join(name)));
+    wanted.extend(lies_at_protected(profile, workspace).map(|(above, _)| above.join(".git")));
 
     let expanded = |text: &String| expand(text, home);
     let toolchain_paths = filesystem.toolchains.iter().flat_map(|toolchain| {
@@ -83,7 +88,7 @@ pub fn wanted_paths(
         let above = nested.iter().flat_map(|path| between(root, path));
         wanted.extend(above.map(Path::to_path_buf));
     }
-    for name in filesystem.protected.iter().filter_map(|entry| protected_name(&entry.name)) {
+    for name in filesystem.protected.iter().filter_map(Entry::protected_name) {
         let path = workspace.join(name);
         wanted.extend(between(workspace, &path).into_iter().map(Path::to_path_buf));
         wanted.push(path);
@@ -112,10 +117,25 @@ pub fn wanted_behind_links(
 ) -> Vec<PathBuf> {
     let names = profile.filesystem.protected.iter();
     let links = names
-        .filter_map(|entry| found.get(&workspace.join(protected_name(&entry.name)?)))
-        .filter(|fact| fact.kind == PathKind::SymbolicLink);
-    let above = links.flat_map(|fact| between(workspace, &fact.canonical));
-    in_order(above.map(Path::to_path_buf).collect())
+        .filter_map(|entry| {
+            let path = workspace.join(entry.protected_name()?);
+            let fact = found.get(&path)?;
+            Some((path, fact))
+        })
+        .filter(|(_, fact)| fact.kind == PathKind::SymbolicLink);
+    let mut wanted = Vec::new();
+    for (link, fact) in links {
+        let mut targets = vec![fact.canonical.clone()];
+        if fact.canonical_kind == PathKind::SymbolicLink {
+            let spelled = fact.link.as_ref().and_then(|text| leads_to(&link, text));
+            let spelled = spelled.filter(|it| lies_in(it, workspace));
+            wanted.extend(spelled.clone());
+            targets.extend(spelled);
+        }
+        let above = targets.iter().flat_map(|target| between(workspace, target));
+        wanted.extend(above.map(Path::to_path_buf));
+    }
+    in_order(wanted)
 }
 
 fn in_order(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
@@ -142,14 +162,48 @@ pub fn expand(text: &str, home: &Path) -> Option<PathBuf> {
     (path.is_absolute() && !climbs).then(|| path.components().collect())
 }
 
-/// A protected name relative to the workspace. `infra/**` means the directory `infra`; any other
-/// pattern is no name.
-pub(super) fn protected_name(text: &str) -> Option<&Path> {
-    let text = text.strip_suffix("/**").unwrap_or(text);
-    let text = text.strip_suffix('/').unwrap_or(text);
-    let ordinary = |name: &str| !matches!(name, "" | "." | "..");
-    let plain = text.split('/').all(ordinary) && !text.contains(['*', '?', '[', '\0']);
-    plain.then(|| Path::new(text))
+/// The directories above the workspace in which it lies at or below the first component of a
+/// protected name, each with that component; outermost first.
+///
+/// The whole of the first component, because a workspace `.git` would hold `.git/hooks` under a
+/// name that nothing protects.
+pub(super) fn lies_at_protected<'a>(
+    profile: &'a Profile,
+    workspace: &'a Path,
+) -> impl Iterator<Item = (&'a Path, &'a Entry)> {
+    let components = workspace.ancestors().filter_map(|it| Some((it.parent()?, it.file_name()?)));
+    let mut above: Vec<(&Path, &Entry)> = Vec::new();
+    for (parent, component) in components {
+        let names = profile.filesystem.protected.iter();
+        let at = |entry: &&Entry| {
+            let name = entry.protected_name().and_then(|it| it.components().next());
+            name.is_some_and(|it| it.as_os_str() == component)
+        };
+        above.extend(names.filter(at).map(|entry| (parent, entry)).next());
+    }
+    above.into_iter().rev()
+}
+
+/// Where the `text` of a symbolic link leads if nothing on the way is a link. Nothing where `..`
+/// follows a name: what it means depends on what is there.
+pub(super) fn leads_to(link: &Path, text: &Path) -> Option<PathBuf> {
+    let mut path = link.parent()?.to_path_buf();
+    let mut named = false;
+    for part in text.components() {
+        match part {
+            Component::ParentDir if named => return None,
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir => path.push(part),
+            Component::Normal(name) => {
+                named = true;
+                path.push(name);
+            }
+        }
+    }
+    Some(path)
 }
 
 /// The directories strictly between `root` and `path`, outermost first; none if `path` does not
@@ -172,6 +226,7 @@ pub(super) fn overlap(a: &Path, b: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::fixture::entry;
 
     #[test]
     fn a_tilde_is_the_home_directory_and_nothing_else_is_guessed() {
@@ -204,7 +259,22 @@ mod tests {
             ("", None),
             (".", None),
         ] {
-            assert_eq!(protected_name(text), name.map(Path::new), "{text}");
+            assert_eq!(entry(text).protected_name(), name.map(Path::new), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_leads_where_its_words_say_from_where_it_lies() {
+        for (text, path) in [
+            ("a/./b", Some("/w/d/a/b")),
+            ("../a", Some("/w/a")),
+            ("../../../../a", Some("/a")),
+            ("/a/b", Some("/a/b")),
+            ("a/../b", None),
+            ("/a/../b", None),
+        ] {
+            let found = leads_to(Path::new("/w/d/link"), Path::new(text));
+            assert_eq!(found, path.map(PathBuf::from), "{text}");
         }
     }
 

@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::paths::{between, protected_name};
+use super::paths::{between, leads_to};
 use super::view::{Cover, Ground, covering, pin};
 use super::{Access, PlanError, ViewEntry, Watched, What};
 use crate::model::{HostFacts, Origin, PathFact, PathKind, PathMap, Request, lies_in};
@@ -26,7 +26,10 @@ pub(super) fn protect(
     cover: &mut Cover,
 ) -> Result<Vec<Watched>, PlanError> {
     let mut watched = Vec::new();
-    for (path, because) in named(profile, &request.workspace)? {
+    let names = named(profile, &request.workspace)?;
+    let around = Around { request, host, ground, names: &names };
+    for (path, because) in &names {
+        let (path, because) = (path.to_path_buf(), because.clone());
         if !writable(ground, &path) || is_protected(cover, &path) {
             continue;
         }
@@ -43,7 +46,8 @@ pub(super) fn protect(
             }
             Found::Nothing => watched.push(Watched { path, link: None, because }),
             Found::Link(fact) => {
-                protect_target(request, host, fact, &because, ground, cover)?;
+                let target = protect_target(&around, &path, fact, &because, cover)?;
+                watched.extend(target);
                 let link = fact.link.clone().unwrap_or_else(|| fact.canonical.clone());
                 watched.push(Watched { path, link: Some(link), because });
             }
@@ -63,7 +67,7 @@ enum Found<'a> {
 fn named(profile: &Profile, workspace: &Path) -> Result<PathMap<Origin>, PlanError> {
     let mut named = PathMap::new();
     for entry in &profile.filesystem.protected {
-        let Some(name) = protected_name(&entry.name) else {
+        let Some(name) = entry.protected_name() else {
             let why = "write a name relative to the workspace, without `..` and patterns; a \
                        directory means all of it";
             return Err(PlanError::Entry {
@@ -84,27 +88,70 @@ fn add(path: PathBuf, fact: &PathFact, because: Origin, cover: &mut Cover) {
     cover.protected.insert(path, entry);
 }
 
-/// A link that stays the same is worth nothing if what it leads to may be written.
+/// What does not change from one protected name to the next.
+struct Around<'a> {
+    request: &'a Request,
+    host: &'a HostFacts,
+    ground: &'a Ground,
+    names: &'a PathMap<Origin>,
+}
+
+/// A link that stays the same is worth nothing if what it leads to may be written, or made where
+/// there was nothing: that is watched like a name that does not exist. A link on the way could be
+/// turned, and no mount can hold it.
 fn protect_target(
-    request: &Request,
-    host: &HostFacts,
+    around: &Around<'_>,
+    link: &Path,
     fact: &PathFact,
     because: &Origin,
-    ground: &Ground,
     cover: &mut Cover,
-) -> Result<(), PlanError> {
+) -> Result<Option<Watched>, PlanError> {
+    let Around { request, host, ground, names } = *around;
+    let refuse = |found| PlanError::Unprotectable {
+        path: link.to_path_buf(),
+        found,
+        because: because.clone(),
+    };
+    let inside = |path: &Path| {
+        lies_in(path, &request.workspace) && path != request.workspace && writable(ground, path)
+    };
+    let spelled = match &fact.link {
+        Some(text) => {
+            leads_to(link, text).ok_or_else(|| refuse("a link with `..` after a name"))?
+        }
+        None => fact.canonical.clone(),
+    };
+    // Another protected name is looked after by its own entry.
+    if names.get(&spelled).is_some() {
+        return Ok(None);
+    }
+    if fact.canonical_kind == PathKind::SymbolicLink {
+        if !inside(&spelled) || is_protected(cover, &spelled) {
+            return Ok(None);
+        }
+        return match find(request, host, &spelled, because, cover)? {
+            Found::Nothing => {
+                Ok(Some(Watched { path: spelled, link: None, because: because.clone() }))
+            }
+            Found::Object(place, object) => {
+                add(place, object, because.clone(), cover);
+                Ok(None)
+            }
+            Found::Link(_) => Err(refuse("a link to another link")),
+        };
+    }
     let target = &fact.canonical;
-    let inside = lies_in(target, &request.workspace) && *target != request.workspace;
-    let dangling = fact.canonical_kind == PathKind::SymbolicLink;
-    let done = is_protected(cover, target);
-    if !inside || dangling || done || !writable(ground, target) {
-        return Ok(());
+    if inside(&spelled) && spelled != *target {
+        return Err(refuse("a link that leads through another link"));
+    }
+    if !inside(target) || is_protected(cover, target) {
+        return Ok(None);
     }
     for directory in between(&request.workspace, target) {
         pin(directory, host, because, cover)?;
     }
     add(target.clone(), fact, because.clone(), cover);
-    Ok(())
+    Ok(None)
 }
 
 fn writable(ground: &Ground, path: &Path) -> bool {

@@ -4,12 +4,13 @@
 //! stands on: system directories, trusted programs, the real home, rung's own files. The caller
 //! chooses the workspace; this is where a careless choice ends.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::PlanError;
-use super::paths::{expand, overlap};
+use super::paths::{GIT_DIRECTORY, expand, lies_at_protected, overlap};
 use crate::model::{HostFacts, PathFact, PathKind, Request, is_plain, lies_in};
-use crate::profile::Profile;
+use crate::profile::{Profile, WorkspaceMode};
 
 /// No workspace at or below these.
 const SYSTEM: [&str; 13] = [
@@ -55,6 +56,7 @@ pub(super) fn check<'a>(
         return Err(refuse(&format!("rung keeps its own files in `{}`", own.display())));
     }
     refuse_trusted_programs(request, profile, host)?;
+    refuse_hidden_in_home(workspace, &[&request.home, home])?;
     let fact = host.path(workspace).ok_or_else(|| refuse("it does not exist"))?;
     if fact.kind != PathKind::Directory {
         return Err(refuse("it is not a directory"));
@@ -66,7 +68,52 @@ pub(super) fn check<'a>(
         let (cwd, workspace) = (request.cwd.clone(), workspace.clone());
         return Err(PlanError::OutsideWorkspace { cwd, workspace });
     }
+    if GIT_DIRECTORY.iter().all(|name| host.path(&workspace.join(name)).is_some()) {
+        return Err(refuse("it is a git directory; name the checkout that belongs to it"));
+    }
+    if profile.filesystem.workspace.mode != WorkspaceMode::ReadOnly {
+        refuse_protected(workspace, profile, host)?;
+    }
     Ok(fact)
+}
+
+/// Directories of the home that begin with a dot hold keys, settings and programs that everything
+/// the user starts trusts; no command is about them alone.
+fn refuse_hidden_in_home(workspace: &Path, homes: &[&Path]) -> Result<(), PlanError> {
+    for home in homes {
+        let Some(name) = workspace.strip_prefix(home).ok().and_then(|it| it.components().next())
+        else {
+            continue;
+        };
+        if name.as_os_str().as_bytes().starts_with(b".") {
+            let why = format!(
+                "`{}` keeps settings, keys or programs of the home directory; work in a directory \
+                 outside the hidden ones",
+                home.join(name).display()
+            );
+            return Err(PlanError::Workspace { path: workspace.to_path_buf(), why });
+        }
+    }
+    Ok(())
+}
+
+/// Protected names are relative to the workspace, so a workspace further in would leave them
+/// behind. A name without a dot is an ordinary one, and says something only in a checkout.
+fn refuse_protected(
+    workspace: &Path,
+    profile: &Profile,
+    host: &HostFacts,
+) -> Result<(), PlanError> {
+    for (above, entry) in lies_at_protected(profile, workspace) {
+        if !entry.name.starts_with('.') && host.path(&above.join(".git")).is_none() {
+            continue;
+        }
+        let (name, because, above) = (&entry.name, &entry.origin, above.display());
+        let why =
+            format!("`{name}` is protected in `{above}` ({because}); start rung in `{above}`");
+        return Err(PlanError::Workspace { path: workspace.to_path_buf(), why });
+    }
+    Ok(())
 }
 
 /// Programs of a granted tree are trusted by where they lie, so the workspace may not be there.

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::policy::sed;
-use crate::profile::{Profile, ValueType};
+use crate::profile::{Entry, Profile, ValueType};
 
 /// In a list of names, all that the profile passes from the caller's environment.
 const PASSED_NAMES: &str = "@environment.pass";
@@ -57,6 +57,15 @@ impl Place<'_> {
             || path.starts_with("/tmp")
             || path == Path::new("/dev/null")
             || granted()
+    }
+
+    /// Whether the word leads, from where the command starts, into the data of a repository or to
+    /// something that the profile protects.
+    fn is_protected(&self, word: &[u8]) -> bool {
+        let path = self.resolved(word);
+        let names = || self.profile.filesystem.protected.iter().filter_map(Entry::protected_name);
+        path.components().any(|it| it.as_os_str() == ".git")
+            || names().any(|name| path.starts_with(name))
     }
 
     fn expand(&self, path: &str) -> PathBuf {
@@ -167,7 +176,9 @@ pub(super) fn describe(value: &ValueType) -> String {
         ValueType::Glob => "a file name pattern that does not begin with a dash",
         ValueType::Regex => "a regular expression that does not begin with a dash",
         ValueType::PathRead => "a path to read",
-        ValueType::PathWrite => "a path inside the workspace, without `..` and not in `.git`",
+        ValueType::PathWrite => {
+            "a path inside the workspace, without `..`, not in `.git` and not protected by the profile"
+        }
         ValueType::PathWorkspace => "a file inside the workspace, without `..`",
         ValueType::Host => "a host name",
         ValueType::Url => "an http or https address without a user name",
@@ -258,8 +269,7 @@ fn is_path_inside(word: &[u8], place: &Place<'_>) -> bool {
 
 fn is_path_for_writing(word: &[u8], place: &Place<'_>) -> bool {
     let path = Path::new(OsStr::from_bytes(word));
-    let in_git = path.components().any(|it| it.as_os_str() == ".git");
-    is_plain_path(word) && !in_git && place.is_writable(path)
+    is_plain_path(word) && place.is_writable(path) && !place.is_protected(word)
 }
 
 fn is_plain_path(word: &[u8]) -> bool {
@@ -323,6 +333,32 @@ mod tests {
             &[b"a", b"/ws/a"],
             &[b"/tmp/x", b"../x", b"/usr/x", b"@x"],
         );
+    }
+
+    #[test]
+    fn a_written_path_is_judged_from_where_the_command_starts() {
+        let mut profile = fixture::profile();
+        for name in [".vscode", "infra/**"] {
+            let entry = Entry { name: name.to_owned(), origin: fixture::origin() };
+            profile.filesystem.protected.push(entry);
+        }
+        for (cwd, word, allowed) in [
+            ("/ws", "a", true),
+            ("/ws", ".vscode", false),
+            ("/ws", "/ws/./.vscode/tasks.json", false),
+            ("/ws", "infra/live", false),
+            ("/ws", ".vscode2", true),
+            ("/ws", "src/infra", true),
+            ("/ws/.git", "commondir", false),
+            ("/ws/a/.git/refs", "x", false),
+            ("/ws/.vscode", "tasks.json", false),
+            ("/ws/.vscode", "/ws/a", true),
+            ("/ws/.git", "/tmp/x", true),
+        ] {
+            let place = Place { cwd: Path::new(cwd), ..fixture::place(&profile) };
+            let fitting = fits(&ValueType::PathWrite, word.as_bytes(), Form::Separate, &place);
+            assert_eq!(fitting, allowed, "{word} in {cwd}");
+        }
     }
 
     #[test]

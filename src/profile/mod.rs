@@ -26,6 +26,7 @@ mod text;
 mod words;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -195,6 +196,18 @@ pub struct Grant {
 pub struct Entry {
     pub name: String,
     pub origin: Origin,
+}
+
+impl Entry {
+    /// The entry as a protected name relative to the workspace. `infra/**` means the directory
+    /// `infra`; any other pattern is no name.
+    pub fn protected_name(&self) -> Option<&Path> {
+        let text = self.name.strip_suffix("/**").unwrap_or(&self.name);
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let ordinary = |name: &str| !matches!(name, "" | "." | "..");
+        let plain = text.split('/').all(ordinary) && !text.contains(['*', '?', '[', '\0']);
+        plain.then(|| Path::new(text))
+    }
 }
 
 /// What a pack knows about one toolchain's places.

@@ -249,6 +249,49 @@ fn what_a_protected_link_leads_to_in_the_workspace_is_protected_too() {
     assert!(plan.watched.iter().any(|it| it.path == std::path::Path::new(&link)));
 }
 
+/// Whoever may make what the link names decides what the protected name holds.
+#[test]
+fn what_a_protected_link_to_nowhere_would_lead_to_is_watched() {
+    let (level, mut host) = (Level::LocalWrites, host());
+    let link = format!("{WORKSPACE}/.envrc");
+    add_link(&mut host, &link, "env/local/rc", &link, PathKind::SymbolicLink);
+    let wanted = wanted_behind_links(&profile(level), WORKSPACE.as_ref(), &host.paths);
+    for name in ["env", "env/local", "env/local/rc"] {
+        assert!(wanted.contains(&format!("{WORKSPACE}/{name}").into()), "{name}: {wanted:?}");
+    }
+    add(&mut host, &format!("{WORKSPACE}/env"), PathKind::Directory);
+    let plan = plan_of(&request(level), &profile(level), &host).unwrap();
+    let env = format!("{WORKSPACE}/env");
+    check(&plan, &env, &format!("`{env}`: cannot be moved away"));
+    let watched: Vec<_> = plan.watched.iter().map(|it| it.path.display().to_string()).collect();
+    assert!(watched.contains(&link), "{watched:?}");
+    assert!(watched.contains(&format!("{env}/local/rc")), "{watched:?}");
+}
+
+#[test]
+fn a_protected_link_that_others_could_turn_ends_the_run() {
+    let level = Level::LocalWrites;
+    let link = format!("{WORKSPACE}/.envrc");
+    let refused_link = |text: &str, canonical: &str, kind: PathKind| {
+        let mut host = host();
+        add_link(&mut host, &link, text, canonical, kind);
+        let other = format!("{WORKSPACE}/other");
+        add_link(&mut host, &other, "/nowhere", &other, PathKind::SymbolicLink);
+        refused(&request(level), &profile(level), &host)
+    };
+    let real = format!("{WORKSPACE}/real");
+    for (text, canonical, kind, says) in [
+        ("other/rc", real.as_str(), PathKind::File, "leads through another link"),
+        ("other/rc", "/srv/rc", PathKind::File, "leads through another link"),
+        ("a/../real", &real, PathKind::File, "`..` after a name"),
+        ("other", &link, PathKind::SymbolicLink, "a link to another link"),
+        ("other/rc", &link, PathKind::SymbolicLink, "is a symbolic link"),
+    ] {
+        let error = refused_link(text, canonical, kind);
+        assert!(error.contains(says), "{text}: {error}");
+    }
+}
+
 #[test]
 fn a_protected_link_to_another_protected_name_needs_nothing_more() {
     let (level, mut host) = (Level::LocalWrites, host());

@@ -6,6 +6,7 @@ use crate::model::ProgramFact;
 #[track_caller]
 fn check_workspace(workspace: &str, says: &str) {
     let mut host = host();
+    add(&mut host, "/opt/secret", PathKind::Directory);
     add(&mut host, workspace, PathKind::Directory);
     let mut request = request(Level::TestExecution);
     request.workspace = workspace.into();
@@ -27,8 +28,79 @@ fn a_workspace_may_not_hold_what_other_promises_stand_on() {
     check_workspace("/home/u/.cargo/registry", "trusts the programs in `/home/u/.cargo`");
     check_workspace("/home/u/.local", "rung keeps its own files");
     check_workspace("/home/u/.local/state/rung/x", "rung keeps its own files");
-    check_workspace("/home/u/.ssh/keys", "level.toml:20 hides `/home/u/.ssh`");
+    check_workspace("/opt/secret/keys", "level.toml:20 hides `/opt/secret`");
+    check_workspace("/home/u/.ssh/keys", "outside the hidden ones");
     check_workspace("/home/u/../v", "without `.` and `..`");
+}
+
+#[test]
+fn no_level_takes_a_hidden_directory_of_the_home_for_a_workspace() {
+    for level in LEVELS {
+        for workspace in ["/home/u/.aws", "/home/u/.config/app", "/data/u/.kube/cache"] {
+            let mut host = host();
+            add_link(&mut host, "/home/u", "/data/u", "/data/u", PathKind::Directory);
+            add(&mut host, workspace, PathKind::Directory);
+            let mut request = request(level);
+            request.workspace = workspace.into();
+            request.cwd = workspace.into();
+            let error = refused(&request, &profile(level), &host);
+            assert!(error.contains("work in a directory outside the hidden ones"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_writable_workspace_may_not_lie_behind_a_protected_name() {
+    let plan = |level: Level, workspace: &str| {
+        let (mut host, mut request, mut profile) = (host(), request(level), profile(level));
+        add(&mut host, workspace, PathKind::Directory);
+        add(&mut host, "/srv/repo/.git", PathKind::Directory);
+        request.workspace = workspace.into();
+        request.cwd = workspace.into();
+        profile.filesystem.protected.push(entry("infra/**"));
+        plan_of(&request, &profile, &host).map_err(|error| error.to_string())
+    };
+    let level = Level::LocalWrites;
+    for (workspace, name, above) in [
+        ("/srv/repo/.git", ".git/hooks", "/srv/repo"),
+        ("/srv/repo/.git/refs", ".git/hooks", "/srv/repo"),
+        ("/srv/repo/sub/.vscode", ".vscode/**", "/srv/repo/sub"),
+        ("/srv/other/.cargo/x/y", ".cargo/config.toml", "/srv/other"),
+        ("/srv/repo/infra/live", "infra/**", "/srv/repo"),
+    ] {
+        let error = plan(level, workspace).unwrap_err();
+        let says = format!("`{name}` is protected in `{above}`");
+        assert!(error.contains(&says), "{workspace}: {error}");
+        assert!(error.ends_with(&format!("start rung in `{above}`")), "{error}");
+    }
+    // An ordinary name says nothing outside a checkout, and reading harms nothing.
+    plan(level, "/srv/infra/app").unwrap();
+    plan(level, "/srv/repo/src/.github").unwrap();
+    plan(Level::ReadOnlyResearch, "/srv/repo/.vscode").unwrap();
+}
+
+#[test]
+fn no_level_takes_a_git_directory_for_a_workspace() {
+    for level in LEVELS {
+        let mut host = host();
+        add(&mut host, &format!("{WORKSPACE}/HEAD"), PathKind::File);
+        add(&mut host, &format!("{WORKSPACE}/refs"), PathKind::Directory);
+        plan_of(&request(level), &profile(level), &host).unwrap();
+        add(&mut host, &format!("{WORKSPACE}/objects"), PathKind::Directory);
+        let error = refused(&request(level), &profile(level), &host);
+        assert!(error.contains("it is a git directory"), "{error}");
+    }
+}
+
+#[test]
+fn the_host_is_asked_what_decides_whether_a_directory_may_be_a_workspace() {
+    let mut profile = profile(Level::LocalWrites);
+    profile.filesystem.protected.push(entry("infra/**"));
+    let wanted = wanted_paths(&profile, "/srv/a/infra/b".as_ref(), "/home/u".as_ref(), &[]);
+    for name in ["HEAD", "objects", "refs"] {
+        assert!(wanted.contains(&format!("/srv/a/infra/b/{name}").into()), "{wanted:?}");
+    }
+    assert!(wanted.contains(&"/srv/a/.git".into()), "{wanted:?}");
 }
 
 #[test]
