@@ -29,7 +29,7 @@ pub(super) fn protect(
     let names = named(profile, &request.workspace)?;
     let around = Around { request, host, ground, names: &names };
     for (path, because) in &names {
-        let (path, because) = (path.to_path_buf(), because.clone());
+        let (path, because) = (path.clone(), because.clone());
         if !writable(ground, &path) || is_protected(cover, &path) {
             continue;
         }
