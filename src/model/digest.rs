@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use postcard::ser_flavors::Flavor;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -24,6 +25,14 @@ impl Digest {
             hash.update(part);
         }
         Self(hash.finalize().into())
+    }
+
+    /// The digest of a value's postcard form, which says nothing that the value does not.
+    pub fn of_value(domain: &str, value: &impl Serialize) -> Result<Self, postcard::Error> {
+        let mut hash = Sha256::new();
+        hash.update(domain.as_bytes());
+        hash.update([0]);
+        postcard::serialize_with_flavor(value, Hashed(hash))
     }
 
     /// The plain SHA-256 of `bytes`, as other tools print it.
@@ -50,6 +59,27 @@ impl Digest {
             *slot = digit(*high)? * 16 + digit(*low)?;
         }
         Some(Self(bytes))
+    }
+}
+
+/// Where a value goes that is hashed while it is written.
+struct Hashed(Sha256);
+
+impl Flavor for Hashed {
+    type Output = Digest;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.update([byte]);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.update(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Digest> {
+        Ok(Digest(self.0.finalize().into()))
     }
 }
 
@@ -92,6 +122,14 @@ mod tests {
     #[test]
     fn the_domain_separates_equal_contents() {
         assert_ne!(Digest::of("plan", &[b"x"]), Digest::of("profile", &[b"x"]));
+    }
+
+    #[test]
+    fn the_digest_of_a_value_is_that_of_its_binary_form() {
+        let value = (7_u32, "text", Some(vec![1_u8, 2]));
+        let bytes = postcard::to_stdvec(&value).unwrap();
+        assert_eq!(Digest::of_value("test", &value), Ok(Digest::of("test", &[&bytes])));
+        assert_ne!(Digest::of_value("other", &value), Digest::of_value("test", &value));
     }
 
     /// FIPS 180-2, appendix B.1.

@@ -324,10 +324,9 @@ impl RecordedPlan {
 }
 
 impl SandboxPlan {
-    /// Names the plan in records: the digest of its JSON form.
+    /// Names the plan in records: the digest of its binary form.
     pub fn digest(&self) -> Result<Digest, PlanError> {
-        let json = serde_json::to_vec(self)
-            .map_err(|error| PlanError::Unprintable { why: error.to_string() })?;
-        Ok(Digest::of("plan", &[&json]))
+        Digest::of_value("plan", self)
+            .map_err(|error| PlanError::Unprintable { why: error.to_string() })
     }
 }
