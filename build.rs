@@ -1,4 +1,5 @@
-//! Reads the built-in profiles with the very code that reads overrides, and embeds the result.
+//! Reads the built-in profiles with the very code that reads overrides, compiles the system call
+//! filters, and embeds the results.
 //!
 //! A profile that does not load fails the build with the errors its author needs.
 
@@ -10,6 +11,8 @@
 mod model;
 #[path = "src/profile/mod.rs"]
 mod profile;
+#[path = "src/plan/syscalls/mod.rs"]
+mod syscalls;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -20,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=profiles");
     println!("cargo::rerun-if-changed=src/model");
     println!("cargo::rerun-if-changed=src/profile");
+    println!("cargo::rerun-if-changed=src/plan/syscalls");
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("profiles");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
 
@@ -49,7 +53,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     code.push_str("];\n");
     std::fs::write(out.join("profiles.rs"), code)?;
+    std::fs::write(out.join("filters.rs"), filters()?)?;
     Ok(())
+}
+
+/// Every filter as Rust text: the columns for one architecture, then for the next.
+fn filters() -> Result<String, std::fmt::Error> {
+    let mut code = "static FILTERS: [Filter; 6] = [\n".to_owned();
+    for arch in [model::Arch::X86_64, model::Arch::Aarch64] {
+        for table in [profile::Table::Strict, profile::Table::Standard, profile::Table::Debug] {
+            let filter = syscalls::compile(table, arch);
+            let digest = filter.digest();
+            writeln!(code, "Filter {{ digest: Digest::from_bytes({:?}),", digest.as_bytes())?;
+            code.push_str("instructions: Cow::Borrowed(&[");
+            for it in filter.instructions() {
+                write!(code, "i({},{},{},{}),", it.code, it.jt, it.jf, it.k)?;
+            }
+            code.push_str("]) },\n");
+        }
+    }
+    code.push_str("];\n");
+    Ok(code)
 }
 
 /// The bytes of a level, and the Rust fields that say what lies where in them.

@@ -619,7 +619,7 @@ fn launch(
     let record = Decision {
         decision: Answer::Allow,
         rule: permit.rule().to_owned(),
-        reason: permit.origin().because.clone(),
+        reason: permit.origin().because.to_string(),
         origin: Some(permit.origin().clone()),
         plan_digest: Some(digest),
         gaps: gaps.clone(),

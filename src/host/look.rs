@@ -3,6 +3,7 @@
 //! Nearly all of them share the way that leads to them, so what was found is kept, and where a
 //! directory is missing nothing below it is looked for.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -39,7 +40,7 @@ impl Looked {
             }
             match self.first_at(path, links_max)? {
                 Some(fact) => drop(self.found.insert(path.to_path_buf(), fact)),
-                None => self.missing = Some(path.to_path_buf()),
+                None => path.clone_into(self.missing.get_or_insert_default()),
             }
         }
         Ok(self.found.get(path))
@@ -47,25 +48,35 @@ impl Looked {
 
     fn first_at(&mut self, path: &Path, links_max: usize) -> Result<Option<PathFact>, HostError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return self.object(path.to_path_buf(), links_max);
+            return self.object(Cow::Borrowed(path), links_max);
         };
         // Every component may be a link, not only the last one.
-        match self.at(parent, links_max)? {
-            Some(it) if it.canonical_kind == PathKind::Directory => {
-                let path = it.canonical.join(name);
-                self.object(path, links_max)
-            }
-            Some(_) | None => Ok(None),
-        }
+        let path = match self.at(parent, links_max)? {
+            Some(it) if it.canonical_kind != PathKind::Directory => return Ok(None),
+            Some(it) if it.canonical.as_os_str() == parent => Cow::Borrowed(path),
+            Some(it) => Cow::Owned(it.canonical.join(name)),
+            None => return Ok(None),
+        };
+        self.object(path, links_max)
     }
 
     /// What lies at a path whose directory has no symbolic links in it.
-    fn object(&mut self, path: PathBuf, links_max: usize) -> Result<Option<PathFact>, HostError> {
+    fn object(
+        &mut self,
+        path: Cow<'_, Path>,
+        links_max: usize,
+    ) -> Result<Option<PathFact>, HostError> {
         let Some(own) = absent(&path, fs::symlink_metadata(&path))? else { return Ok(None) };
         let kind = kind_of(&own);
         let (device, inode) = (own.dev(), own.ino());
-        let own =
-            PathFact { kind, link: None, canonical: path, canonical_kind: kind, device, inode };
+        let own = PathFact {
+            kind,
+            link: None,
+            canonical: path.into_owned(),
+            canonical_kind: kind,
+            device,
+            inode,
+        };
         if kind != PathKind::SymbolicLink {
             return Ok(Some(own));
         }
@@ -91,7 +102,7 @@ impl Looked {
             return Ok(target.filter(|it| it.canonical_kind != PathKind::SymbolicLink).cloned());
         }
         let Some(canonical) = absent(path, fs::canonicalize(path))? else { return Ok(None) };
-        self.object(canonical, 0)
+        self.object(Cow::Owned(canonical), 0)
     }
 }
 

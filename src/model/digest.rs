@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use postcard::ser_flavors::Flavor;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -26,9 +27,23 @@ impl Digest {
         Self(hash.finalize().into())
     }
 
+    /// The digest of a value's postcard form, which says nothing that the value does not.
+    pub fn of_value(domain: &str, value: &impl Serialize) -> Result<Self, postcard::Error> {
+        let mut hash = Sha256::new();
+        hash.update(domain.as_bytes());
+        hash.update([0]);
+        let piece = Vec::with_capacity(PIECE_BYTES);
+        postcard::serialize_with_flavor(value, Hashed { hash, piece })
+    }
+
     /// The plain SHA-256 of `bytes`, as other tools print it.
     pub fn plain(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// A digest that was taken earlier.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -50,6 +65,37 @@ impl Digest {
             *slot = digit(*high)? * 16 + digit(*low)?;
         }
         Some(Self(bytes))
+    }
+}
+
+/// Where a value goes that is hashed while it is written.
+struct Hashed {
+    hash: Sha256,
+    /// What is not hashed yet: most writes are of a few bytes, and hashing likes large pieces.
+    piece: Vec<u8>,
+}
+
+const PIECE_BYTES: usize = 1024;
+
+impl Flavor for Hashed {
+    type Output = Digest;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if self.piece.len() + bytes.len() > PIECE_BYTES {
+            self.hash.update(&self.piece);
+            self.piece.clear();
+        }
+        self.piece.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(mut self) -> postcard::Result<Digest> {
+        self.hash.update(&self.piece);
+        Ok(Digest(self.hash.finalize().into()))
     }
 }
 
@@ -92,6 +138,14 @@ mod tests {
     #[test]
     fn the_domain_separates_equal_contents() {
         assert_ne!(Digest::of("plan", &[b"x"]), Digest::of("profile", &[b"x"]));
+    }
+
+    #[test]
+    fn the_digest_of_a_value_is_that_of_its_binary_form() {
+        let value = (7_u32, "text", vec!["more than a piece of it"; 100]);
+        let bytes = postcard::to_stdvec(&value).unwrap();
+        assert_eq!(Digest::of_value("test", &value), Ok(Digest::of("test", &[&bytes])));
+        assert_ne!(Digest::of_value("other", &value), Digest::of_value("test", &value));
     }
 
     /// FIPS 180-2, appendix B.1.

@@ -28,10 +28,14 @@ type Iter<'a, T> = std::iter::Map<
 pub fn walk_order(a: &Path, b: &Path) -> Ordering {
     let (a, b) = (a.as_os_str().as_bytes(), b.as_os_str().as_bytes());
     let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
-    match a.iter().zip(b).find(|(x, y)| x != y) {
-        Some((x, y)) => rank(x).cmp(&rank(y)),
-        None => a.len().cmp(&b.len()),
+    for (index, x) in a.iter().enumerate() {
+        match b.get(index) {
+            Some(y) if x == y => {}
+            Some(y) => return rank(x).cmp(&rank(y)),
+            None => return Ordering::Greater,
+        }
     }
+    a.len().cmp(&b.len())
 }
 
 /// Whether `path` is the root of `tree` or below it.

@@ -36,7 +36,7 @@ pub enum PlanError {
     NoProgram { name: String },
     #[error("this host cannot keep what level {level} promises\n{}", listed(gaps))]
     Gaps { level: Level, gaps: Vec<Gap> },
-    #[error("the plan cannot be written down: {why}")]
+    #[error("the plan has no digest: {why}")]
     Unprintable { why: String },
 }
 

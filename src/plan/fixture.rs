@@ -18,7 +18,7 @@ use crate::profile::{
 pub(super) const WORKSPACE: &str = "/home/u/src/app";
 
 pub(super) fn origin(line: u32, because: &str) -> Origin {
-    Origin { file: "level.toml".to_owned(), line, because: because.to_owned() }
+    Origin { file: "level.toml".into(), line, because: because.into() }
 }
 
 pub(super) fn grant(path: &str, programs: bool) -> Grant {

@@ -325,10 +325,9 @@ impl RecordedPlan {
 }
 
 impl SandboxPlan {
-    /// Names the plan in records: the digest of all of it, in the compact form of `postcard`.
+    /// Names the plan in records: the digest of its binary form.
     pub fn digest(&self) -> Result<Digest, PlanError> {
-        let bytes = postcard::to_stdvec(self)
-            .map_err(|error| PlanError::Unprintable { why: error.to_string() })?;
-        Ok(Digest::of("plan", &[&bytes]))
+        Digest::of_value("plan", self)
+            .map_err(|error| PlanError::Unprintable { why: error.to_string() })
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn place(profile: &Profile) -> Place<'_> {
 }
 
 pub(super) fn origin() -> Origin {
-    Origin { file: "rules.toml".to_owned(), line: 7, because: "the test says so".to_owned() }
+    Origin { file: "rules.toml".into(), line: 7, because: "the test says so".into() }
 }
 
 fn limit<T>(max: T) -> Limit<T> {

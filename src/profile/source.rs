@@ -170,9 +170,9 @@ impl Report {
 
     pub(super) fn origin(&self, place: &Place, because: &str) -> Origin {
         Origin {
-            file: self.file_name(place).to_owned(),
+            file: self.file_name(place).into(),
             line: self.line(place),
-            because: because.to_owned(),
+            because: because.into(),
         }
     }
 

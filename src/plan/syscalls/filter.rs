@@ -10,7 +10,7 @@
 //! (several errors in one filter, a ceiling, a tree) is assembled here, from the last instruction
 //! to the first: so the target of a jump always has its place already.
 
-use std::sync::OnceLock;
+use std::borrow::Cow;
 
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
@@ -23,7 +23,9 @@ use crate::profile::Table;
 pub struct Filter {
     // INVARIANT: valid for the kernel: jumps lead forward and stay inside, the end is a return,
     // fewer than 4096 instructions.
-    instructions: Vec<Instruction>,
+    pub(super) instructions: Cow<'static, [Instruction]>,
+    // INVARIANT: of these instructions.
+    pub(super) digest: Digest,
 }
 
 /// One instruction, laid out as the kernel's `sock_filter`.
@@ -43,29 +45,18 @@ impl Filter {
 
     /// Names this filter in a plan: a changed instruction is a changed digest, on every machine.
     pub fn digest(&self) -> Digest {
-        let mut bytes = Vec::with_capacity(self.instructions.len() * size_of::<Instruction>());
-        for it in &self.instructions {
-            bytes.extend_from_slice(&it.code.to_le_bytes());
-            bytes.extend_from_slice(&[it.jt, it.jf]);
-            bytes.extend_from_slice(&it.k.to_le_bytes());
-        }
-        Digest::of("seccomp-filter", &[&bytes])
+        self.digest
     }
 }
 
-/// The filter of a column, compiled at most once in a process.
-pub fn compiled(table: Table, arch: Arch) -> &'static Filter {
-    static FILTERS: [OnceLock<Filter>; 6] = [const { OnceLock::new() }; 6];
-    let [strict_x86, standard_x86, debug_x86, strict_arm, standard_arm, debug_arm] = &FILTERS;
-    let filter = match (table, arch) {
-        (Table::Strict, Arch::X86_64) => strict_x86,
-        (Table::Standard, Arch::X86_64) => standard_x86,
-        (Table::Debug, Arch::X86_64) => debug_x86,
-        (Table::Strict, Arch::Aarch64) => strict_arm,
-        (Table::Standard, Arch::Aarch64) => standard_arm,
-        (Table::Debug, Arch::Aarch64) => debug_arm,
-    };
-    filter.get_or_init(|| compile(table, arch))
+fn digest(instructions: &[Instruction]) -> Digest {
+    let mut bytes = Vec::with_capacity(size_of_val(instructions));
+    for it in instructions {
+        bytes.extend_from_slice(&it.code.to_le_bytes());
+        bytes.extend_from_slice(&[it.jt, it.jf]);
+        bytes.extend_from_slice(&it.k.to_le_bytes());
+    }
+    Digest::of("seccomp-filter", &[&bytes])
 }
 
 /// Compiles one column of the table.
@@ -82,7 +73,8 @@ pub fn compile(table: Table, arch: Arch) -> Filter {
     assembler.branch(JUMP_IF_EQUAL, audit_arch(arch), number, foreign);
     assembler.load(ARCH_OFFSET);
     assembler.reversed.reverse();
-    Filter { instructions: assembler.reversed }
+    let digest = digest(&assembler.reversed);
+    Filter { instructions: Cow::Owned(assembler.reversed), digest }
 }
 
 /// What the kernel calls the architecture (`AUDIT_ARCH_*`).

@@ -8,13 +8,15 @@
 //! calls.
 //!
 //! `classes` holds the decisions and their reasons, `table_*` the numbers, `filter` turns both
-//! into a program for the kernel. What is said here about a call ([`verdict`], [`explain`]) is read
+//! into a program for the kernel, and does so at build time for what is `embedded`. What is said here about a call ([`verdict`], [`explain`]) is read
 //! from the table and never from that program, so that the one can be tested against the other.
 //!
 //! This module must not know how a filter is installed.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod classes;
+#[cfg(rung_built)]
+mod embedded;
 mod filter;
 mod table_aarch64;
 mod table_x86_64;
@@ -24,7 +26,9 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-pub use filter::{Filter, Instruction, audit_arch, compile, compiled};
+#[cfg(rung_built)]
+pub use embedded::compiled;
+pub use filter::{Filter, Instruction, audit_arch, compile};
 
 use crate::model::Arch;
 use crate::profile::Table;

@@ -49,7 +49,7 @@ fn a_grant_below_one_that_says_the_same_is_dropped_and_its_line_kept() {
     let plan = plan(Level::ReadOnlyResearch);
     check(&plan, "/usr/share", "");
     let usr = plan.view.iter().find(|it| it.path == std::path::Path::new("/usr")).unwrap();
-    let because: Vec<_> = usr.because.iter().map(|it| it.because.as_str()).collect();
+    let because: Vec<_> = usr.because.iter().map(|it| &*it.because).collect();
     assert_eq!(
         because,
         [

@@ -25,9 +25,9 @@ pub(super) fn decision(run: &str, argv: &[&str]) -> Record {
         rule: "rust.test".to_owned(),
         reason: "unit tests of this repository".to_owned(),
         origin: Some(Origin {
-            file: "level-3.toml".to_owned(),
+            file: "level-3.toml".into(),
             line: 41,
-            because: "unit tests".to_owned(),
+            because: "unit tests".into(),
         }),
         level: Level::TestExecution,
         profile: "test-execution".to_owned(),

@@ -45,7 +45,7 @@ match = ["tool -v"]
     assert_eq!(profile.limits.wall.max, Span(30_000));
     assert_eq!(profile.limits.memory.max, Bytes(1 << 20));
     assert_eq!(profile.limits.memory.origin.to_string(), "/etc/rung/level-1.toml:5");
-    assert_eq!(profile.limits.memory.origin.because, "small machine");
+    assert_eq!(&*profile.limits.memory.origin.because, "small machine");
     assert_eq!(reads(&profile), ["/usr"]);
     assert_eq!(profile.filesystem.protected.len(), 2);
     assert_eq!(profile.output.max.as_ref().unwrap().max, Bytes(1 << 20));
