@@ -87,9 +87,10 @@ fn words_cannot_forge_a_record() {
     let forged = "\n{\"seq\":99,\"kind\":\"decision\",\"decision\":\"allow\"}\n";
     place.rung(1).probe(&["words", forged]).end().exited(0);
     place.rung(1).words(&["no-such-program", forged]).end();
+    // The first run of a ledger signs its first checkpoint.
     let count = place.records().len();
-    assert_eq!(count, 5, "decision, start, end; decision, denial");
-    assert_eq!(verify(&place).records, 5);
+    assert_eq!(count, 6, "decision, start, end, checkpoint; decision, denial");
+    assert_eq!(verify(&place).records, 6);
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn a_changed_byte_is_found() {
     let place = Place::new();
     place.rung(1).probe(&["exit", "0"]).end().exited(0);
     let report = verify(&place);
-    assert!(report.problem.is_none() && report.records == 3, "{:?}", report.problem);
+    assert!(report.problem.is_none() && report.records == 4, "{:?}", report.problem);
     let segment = place.state().join("ledger/000001.jsonl");
     let text = fs::read_to_string(&segment).unwrap();
     fs::write(&segment, text.replacen("\"allow\"", "\"allov\"", 1)).unwrap();
