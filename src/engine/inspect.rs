@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
-use super::{Ask, Considered, EngineError, Surroundings, consider_below};
+use super::consider::consider_below;
+use super::{Ask, Considered, EngineError, Surroundings};
 use crate::host;
 use crate::ledger;
 use crate::model::{Cause, HostFacts, Level, Mechanism, Probe};

@@ -1,0 +1,221 @@
+//! Decides and compiles: from what a front asks for to a plan, or to the reason why there is none.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::profiles::profile_for;
+use super::{Ask, Considered, Directories, EngineError, Ready, Surroundings};
+use crate::host;
+use crate::model::{Arg, HostFacts, Level, ProgramFact, Request};
+use crate::plan::{self, syscalls};
+use crate::policy::{self, Verdict};
+use crate::profile::{self, Ladder, Profile, Settings};
+
+/// Decides and compiles. May probe the machine and remember what it found; runs nothing.
+pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
+    let Settings { ceiling, default_level } = around.settings()?;
+    match consider_below(ceiling, ask.level.unwrap_or(default_level), ask, around)? {
+        Considered::Ready(ready) if ready.request.level.needs_grant() => {
+            let Ready { request, permit, profile, .. } = *ready;
+            let refusal = policy::without_grant(&request, &permit);
+            let (request, profile) = (Box::new(request), Box::new(profile));
+            Ok(Considered::Refused { request, profile, refusal })
+        }
+        considered => Ok(considered),
+    }
+}
+
+pub(super) fn consider_below(
+    ceiling: Level,
+    level: Level,
+    ask: Ask,
+    around: &Surroundings,
+) -> Result<Considered, EngineError> {
+    tracing::Span::current().record("level", level.number());
+    let layers = around.layers()?;
+    let mut host = host::facts(&around.directories.state.join("host"), plan::lasting_paths)?;
+    host.state_directories = state_directories(&around.directories);
+    let (cwd, workspace) = places(&ask, around)?;
+    let names = names(&ask.argv);
+    let mut profile = profile_for(level, &layers, Some(&names))?;
+    find_paths(&mut host, &profile, &workspace, around)?;
+    let program = program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?;
+    // A rule may be about the name of the object behind a link.
+    if let Some(name) = canonical_name(&program)
+        && !names.contains(&name)
+    {
+        let names: Vec<&str> = names.iter().copied().chain([name]).collect();
+        profile = profile_for(level, &layers, Some(&names))?;
+    }
+    if let Some(wall) = ask.wall_max {
+        profile.limits.wall.max = profile.limits.wall.max.min(wall);
+    }
+    let request = Request {
+        program,
+        argv: ask.argv,
+        level,
+        cwd,
+        workspace,
+        home: around.home.clone(),
+        environment: environment(around),
+        ids: ask.ids,
+        streams: ask.streams,
+    };
+    let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
+    if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
+        let profile = only(ladder, level)?;
+        let filter = syscalls::compiled(profile.syscalls.table, host.arch);
+        let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
+        return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
+    }
+    explain_refusal(ceiling, request, &layers)
+}
+
+/// Decides once more with every level at hand, so that the refusal can say which one would do.
+fn explain_refusal(
+    ceiling: Level,
+    request: Request,
+    layers: &[profile::Layer],
+) -> Result<Considered, EngineError> {
+    let levels = Level::ALL.into_iter().filter(|it| *it <= ceiling.max(request.level));
+    let profiles = levels
+        .map(|level| Ok((level, profile_for(level, layers, None)?)))
+        .collect::<Result<BTreeMap<_, _>, EngineError>>()?;
+    let ladder = Ladder { ceiling, profiles };
+    let verdict = policy::decide(&request, &ladder);
+    let profile = Box::new(only(ladder, request.level)?);
+    let request = Box::new(request);
+    match verdict {
+        Verdict::Deny(refusal) => Ok(Considered::Refused { request, profile, refusal }),
+        Verdict::Ask(question) => Ok(Considered::Asked { request, profile, question }),
+        // What the part of the profile refused, the whole of it may not allow.
+        Verdict::Allow(_) => {
+            Err(EngineError::Profile(format!("level {} contradicts itself", request.level)))
+        }
+    }
+}
+
+fn only(mut ladder: Ladder, level: Level) -> Result<Profile, EngineError> {
+    let missing = || EngineError::Profile(format!("level {level} has no profile"));
+    ladder.profiles.remove(&level).ok_or_else(missing)
+}
+
+/// The last component of every word: each may name a program that a rule is about.
+fn names(argv: &[Arg]) -> Vec<&str> {
+    argv.iter().filter_map(|word| Path::new(word.as_os_str()).file_name()?.to_str()).collect()
+}
+
+fn canonical_name(program: &ProgramFact) -> Option<&str> {
+    match program {
+        ProgramFact::Found { canonical, .. } => canonical.file_name()?.to_str(),
+        ProgramFact::Missing { .. } => None,
+    }
+}
+
+/// Looks up every path that the profile names.
+fn find_paths(
+    host: &mut HostFacts,
+    profile: &Profile,
+    workspace: &Path,
+    around: &Surroundings,
+) -> Result<(), EngineError> {
+    let wanted = plan::wanted_paths(profile, workspace, &around.home, &host.state_directories);
+    host.paths.extend(host::look(&wanted)?);
+    let behind = plan::wanted_behind_links(profile, workspace, &host.paths);
+    host.paths.extend(host::look(&behind)?);
+    Ok(())
+}
+
+/// Where the command starts, and the tree it belongs to: the closest directory above that is a git
+/// checkout, unless the caller names one.
+fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathBuf), EngineError> {
+    /// Directories looked at on the way up.
+    const DEPTH_MAX: usize = 64;
+    let canonical = |path: &Path| {
+        fs::canonicalize(path).map_err(|source| EngineError::Read { path: path.to_owned(), source })
+    };
+    let start = around.cwd.as_deref().ok_or(EngineError::NoDirectory)?;
+    let cwd = match &ask.directory {
+        Some(directory) => canonical(&start.join(directory))?,
+        None => canonical(start)?,
+    };
+    if let Some(workspace) = &ask.workspace {
+        let workspace = canonical(&start.join(workspace))?;
+        // A caller that names only the workspace means the workspace.
+        let cwd = match ask.directory {
+            None if !cwd.starts_with(&workspace) => workspace.clone(),
+            _ => cwd,
+        };
+        if !cwd.starts_with(&workspace) {
+            return Err(EngineError::OutsideWorkspace { cwd, workspace });
+        }
+        return Ok((cwd, workspace));
+    }
+    let home = fs::canonicalize(&around.home).unwrap_or_else(|_| around.home.clone());
+    let checkout = cwd
+        .ancestors()
+        .take(DEPTH_MAX)
+        .take_while(|it| *it != home && *it != Path::new("/"))
+        .find(|it| fs::symlink_metadata(it.join(".git")).is_ok());
+    let workspace = checkout.unwrap_or(&cwd).to_owned();
+    Ok((cwd, workspace))
+}
+
+fn state_directories(directories: &Directories) -> Vec<PathBuf> {
+    [&directories.state, &directories.system, &directories.user]
+        .into_iter()
+        .map(|it| fs::canonicalize(it).unwrap_or_else(|_| it.clone()))
+        .collect()
+}
+
+/// Names that are text pass to the profile's allowlist; others could not be on it.
+fn environment(around: &Surroundings) -> BTreeMap<String, Arg> {
+    around
+        .environment
+        .iter()
+        .filter_map(|(name, value)| {
+            Some((name.to_str()?.to_owned(), Arg::new(value.as_bytes()).ok()?))
+        })
+        .collect()
+}
+
+/// What the first word names, looked up the way the command's own `PATH` will be.
+fn program(
+    argv: &[Arg],
+    profile: &Profile,
+    host: &HostFacts,
+    home: &Path,
+    (cwd, workspace): (&Path, &Path),
+) -> Result<ProgramFact, EngineError> {
+    let Some(word) = argv.first() else {
+        return Ok(ProgramFact::Missing { searched: Vec::new() });
+    };
+    let search_path = plan::search_path(home, profile, host)?;
+    let filesystem = &profile.filesystem;
+    let canonical = |path: &str| {
+        let path = plan::expand(path, home)?;
+        Some(host.path(&path)?.canonical.clone())
+    };
+    let system: Vec<PathBuf> = filesystem
+        .read
+        .iter()
+        .filter(|grant| grant.programs)
+        .filter_map(|grant| canonical(&grant.path))
+        .collect();
+    let toolchains: Vec<PathBuf> = filesystem
+        .toolchains
+        .iter()
+        .flat_map(|it| &it.directories)
+        .filter_map(|it| canonical(it))
+        .collect();
+    let places = host::Places {
+        search_path: &search_path,
+        system: &system,
+        toolchains: &toolchains,
+        workspace,
+        cwd,
+    };
+    Ok(host::program(word, &places)?)
+}

@@ -1,0 +1,87 @@
+//! Finding the profiles in force: the built-in ones, and what the organisation and the user changed.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::{EngineError, Surroundings};
+use crate::model::Level;
+use crate::profile::{self, Profile, Settings};
+
+impl Surroundings {
+    /// The ceiling and the default level, as the organisation and the user set them.
+    pub fn settings(&self) -> Result<Settings, EngineError> {
+        let read = |directory: &Path| {
+            let path = directory.join(profile::SETTINGS_FILE);
+            match fs::read_to_string(&path) {
+                Ok(text) => Ok(Some(profile::Source { name: path.display().to_string(), text })),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(EngineError::Read { path, source }),
+            }
+        };
+        let system = read(&self.directories.system)?;
+        let user = read(&self.directories.user)?;
+        profile::settings(system.as_ref(), user.as_ref())
+            .map_err(|error| EngineError::Profile(error.render(false)))
+    }
+
+    /// The whole profile of one level, with the organisation's and the user's changes.
+    pub fn profile(&self, level: Level) -> Result<Profile, EngineError> {
+        profile_for(level, &self.layers()?, None)
+    }
+
+    /// The files of the organisation and of the user, where there are any.
+    pub fn layers(&self) -> Result<Vec<profile::Layer>, EngineError> {
+        let mut layers = Vec::new();
+        for directory in [&self.directories.system, &self.directories.user] {
+            let mut sources = sources(directory, "")?;
+            sources.extend(self::sources(&directory.join("packs"), "packs/")?);
+            if !sources.is_empty() {
+                layers.push(profile::Layer { name: directory.display().to_string(), sources });
+            }
+        }
+        Ok(layers)
+    }
+}
+
+/// The profile of a level: where nobody has changed anything, only what concerns the named programs,
+/// if any are named.
+pub(super) fn profile_for(
+    level: Level,
+    layers: &[profile::Layer],
+    programs: Option<&[&str]>,
+) -> Result<Profile, EngineError> {
+    if layers.is_empty() {
+        let decoded = match programs {
+            Some(programs) => profile::built_in_for(level, programs),
+            None => profile::built_in(level),
+        };
+        return decoded.map_err(|error| EngineError::Profile(error.to_string()));
+    }
+    let mut all = vec![profile::built_in_layer()];
+    all.extend_from_slice(layers);
+    profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
+}
+
+/// The profile files of a directory, by name; a directory that does not exist has none.
+fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, EngineError> {
+    let failed = |path: &Path, source| EngineError::Read { path: path.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.map_err(|error| failed(directory, error))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| failed(directory, error))?.path();
+        let Some(name) = path.file_name().and_then(|it| it.to_str()) else { continue };
+        let wanted = !prefix.is_empty() || name.starts_with("level-");
+        if !wanted || path.extension() != Some(OsStr::new("toml")) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).map_err(|error| failed(&path, error))?;
+        found.push(profile::Source { name: path.display().to_string(), text });
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}

@@ -1,0 +1,140 @@
+//! What the ledger is told about a run, and the refusals that are nothing but a record.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::{EngineError, Surroundings};
+use crate::launch::LaunchError;
+use crate::launch::watched::Undone;
+use crate::ledger::{
+    Answer, Decision, DenialSeen, ExecEnd, ExecStart, Ledger, Quarantine, Record, Redactor,
+};
+use crate::model::{Arg, Denial, Digest, Outcome, Request, Status, Usage};
+use crate::plan::SandboxPlan;
+use crate::profile::Profile;
+
+/// The facts that every decision record has, whatever was decided.
+pub(super) fn decision(request: &Request, profile: &Profile) -> Result<Decision, EngineError> {
+    Ok(Decision {
+        ids: request.ids.clone(),
+        decision: Answer::Deny,
+        rule: String::new(),
+        reason: String::new(),
+        origin: None,
+        level: request.level,
+        profile: profile.name.clone(),
+        profile_digest: profile.digest,
+        plan_digest: None,
+        argv: request.argv.clone(),
+        cwd: word(&request.cwd)?,
+        workspace: word(&request.workspace)?,
+        gaps: Vec::new(),
+    })
+}
+
+pub(super) fn refuse(
+    request: Request,
+    profile: &Profile,
+    mut denial: Denial,
+    answer: Answer,
+    status: Status,
+    ledger: &mut Ledger,
+    around: &Surroundings,
+) -> Result<Outcome, EngineError> {
+    redact(&mut denial);
+    let record = Decision {
+        decision: answer,
+        rule: denial.rule.clone(),
+        reason: denial.reason.clone(),
+        origin: denial.origin.clone(),
+        ..decision(&request, profile)?
+    };
+    let seen = DenialSeen { run: request.ids.run.clone(), denial: denial.clone() };
+    ledger.append(
+        around.now,
+        &[Record::Decision(Box::new(record)), Record::Denial(Box::new(seen))],
+    )?;
+    ledger.sync()?;
+    Ok(Outcome {
+        level: request.level,
+        ids: request.ids,
+        status,
+        denials: vec![denial],
+        gaps: Vec::new(),
+        notes: Vec::new(),
+        usage: Usage::default(),
+    })
+}
+
+/// Takes what looks like a secret out of what is shown, as the ledger does with what it records.
+pub(super) fn redact(denial: &mut Denial) {
+    let redactor = Redactor::default();
+    for text in [&mut denial.object, &mut denial.reason, &mut denial.next] {
+        redactor.text(text);
+    }
+    if let Some(text) = &mut denial.allow_with {
+        redactor.text(text);
+    }
+}
+
+pub(super) fn start_record(
+    run: &str,
+    plan: &SandboxPlan,
+    digest: Digest,
+) -> Result<Record, EngineError> {
+    Ok(Record::ExecStart(ExecStart {
+        run: run.to_owned(),
+        program: word(&plan.command.program)?,
+        plan_digest: digest,
+        pid: None,
+        environment: BTreeMap::new(),
+    }))
+}
+
+pub(super) fn conclude(
+    mut records: Vec<Record>,
+    run: &str,
+    status: &Status,
+    usage: Usage,
+    denials: &[Denial],
+    ledger: &mut Ledger,
+    around: &Surroundings,
+) -> Result<(), EngineError> {
+    records.extend(denials.iter().map(|denial| {
+        let seen = DenialSeen { run: run.to_owned(), denial: denial.clone() };
+        Record::Denial(Box::new(seen))
+    }));
+    records.push(Record::ExecEnd(ExecEnd {
+        run: run.to_owned(),
+        status: status.clone(),
+        exit_code: status.exit_code(),
+        usage,
+        denials: u32::try_from(denials.len()).unwrap_or(u32::MAX),
+    }));
+    let elapsed = jiff::SignedDuration::from_millis(i64::try_from(usage.wall_ms).unwrap_or(0));
+    let now = around.now.checked_add(elapsed).unwrap_or(around.now);
+    ledger.append(now, &records)?;
+    if ledger.checkpoint_due(now)? {
+        ledger.checkpoint(now)?;
+    }
+    Ok(())
+}
+
+pub(super) fn quarantined(run: &str, undone: &[Undone]) -> Result<Vec<Record>, EngineError> {
+    undone
+        .iter()
+        .map(|it| {
+            Ok(Record::Quarantine(Quarantine {
+                run: run.to_owned(),
+                path: word(&it.path)?,
+                moved_to: Some(word(&it.quarantine)?),
+                reason: "the name is protected and was not there before the run".to_owned(),
+            }))
+        })
+        .collect()
+}
+
+fn word(path: &Path) -> Result<Arg, EngineError> {
+    Ok(Arg::new(path.as_os_str().as_bytes()).map_err(|_| LaunchError::NulByte)?)
+}
