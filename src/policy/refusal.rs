@@ -11,7 +11,6 @@ use crate::policy::decide::{
     Asked, Command, Finding, Nearest, ProgramProblem, final_name, find, judge,
 };
 use crate::policy::grammar::{Misfit, Problem};
-use crate::policy::value::Place;
 use crate::policy::{Question, Refusal};
 use crate::profile::{Decision, Ladder, Profile, Rule};
 
@@ -326,7 +325,7 @@ fn find_by_name<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Option<Finding<'
         ProgramFact::Missing { .. } => first.as_str().filter(|it| !it.contains('/'))?,
         ProgramFact::Found { path, .. } => final_name(path)?,
     };
-    let place = Place { profile, workspace: asked.workspace, cwd: asked.cwd, home: asked.home };
+    let place = asked.place(profile);
     Some(judge(profile, &Command { name, names: vec![name], words }, &place, 1))
 }
 
