@@ -11,4 +11,5 @@ mod harness;
 mod limits;
 mod net;
 mod run;
+mod shell;
 mod signals;

@@ -10,7 +10,7 @@ use super::{Ask, Considered, Directories, EngineError, Ready, Surroundings};
 use crate::host;
 use crate::model::{Arg, HostFacts, Level, ProgramFact, Request};
 use crate::plan::{self, syscalls};
-use crate::policy::{self, Verdict};
+use crate::policy::{self, Verdict, shell};
 use crate::profile::{self, Ladder, Profile, Settings};
 
 /// Decides and compiles. May probe the machine and remember what it found; runs nothing.
@@ -38,12 +38,14 @@ pub(super) fn consider_below(
     let mut host = host::facts(&around.directories.state.join("host"), plan::lasting_paths)?;
     host.state_directories = state_directories(&around.directories);
     let (cwd, workspace) = places(&ask, around)?;
-    let names = names(&ask.argv);
-    let mut profile = profile_for(level, &layers, Some(&names))?;
+    let argv = shell::carried(&ask.argv).unwrap_or(ask.argv);
+    // A text for a shell may name any program.
+    let names = (!shell::may_have_text(&argv)).then(|| names(&argv));
+    let mut profile = profile_for(level, &layers, names.as_deref())?;
     find_paths(&mut host, &profile, &workspace, around)?;
-    let program = program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?;
+    let program = program(&argv, &profile, &host, &around.home, (&cwd, &workspace))?;
     // A rule may be about the name of the object behind a link.
-    if let Some(name) = canonical_name(&program)
+    if let (Some(name), Some(names)) = (canonical_name(&program), &names)
         && !names.contains(&name)
     {
         let names: Vec<&str> = names.iter().copied().chain([name]).collect();
@@ -54,7 +56,7 @@ pub(super) fn consider_below(
     }
     let request = Request {
         program,
-        argv: ask.argv,
+        argv,
         level,
         cwd,
         workspace,

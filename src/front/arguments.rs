@@ -33,7 +33,8 @@ pub(super) struct RunArguments {
 /// Every option that [`parse`] knows besides `--help`, for the test that holds it and the
 /// description in `cli` together.
 #[cfg(test)]
-pub(super) const OPTIONS: [&str; 16] = [
+pub(super) const OPTIONS: [&str; 17] = [
+    "-c",
     "--level",
     "-l",
     "--workspace",
@@ -78,6 +79,8 @@ pub(super) enum UsageError {
     NoValue { option: &'static str, wants: &'static str },
     #[error("`{option}`: {problem}")]
     Value { option: &'static str, problem: String },
+    #[error("`-c` gives the whole text, and `{0}` behind it would be no part of it")]
+    BehindText(String),
     #[error("no command: write `rung run --level 1 -- ls`, for example")]
     NoCommand,
     #[error("word {position} of the command has a NUL byte, which no program can be given")]
@@ -98,6 +101,7 @@ pub(super) enum Parsed {
 /// Reads what follows the verb.
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
     let mut words = words.into_iter();
+    let mut script = None;
     let mut read = RunArguments {
         argv: Vec::new(),
         level: None,
@@ -113,7 +117,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
     while let Some(word) = words.next() {
         let bytes = word.as_bytes();
         if bytes == b"--" {
-            read.argv = command_line(words)?;
+            read.argv = if script.is_some() { command(words)? } else { command_line(words)? };
             break;
         }
         if !bytes.starts_with(b"-") || bytes == b"-" {
@@ -134,6 +138,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
             attached.clone().or_else(|| words.next()).ok_or(UsageError::NoValue { option, wants })
         };
         match name {
+            "-c" => script = Some(shell_text(value("-c", "a text for a shell")?)?),
             "--level" | "-l" => read.level = Some(level(&value("--level", "1 to 6")?)?),
             "--workspace" | "-w" => {
                 read.workspace = Some(value("--workspace", "a directory")?.into());
@@ -164,6 +169,12 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
             _ => return Err(UsageError::Unknown(text.to_owned())),
         }
     }
+    if let Some(script) = script {
+        if let Some(first) = read.argv.first() {
+            return Err(UsageError::BehindText(first.to_string()));
+        }
+        read.argv = script;
+    }
     if read.argv.is_empty() {
         return Err(UsageError::NoCommand);
     }
@@ -177,6 +188,11 @@ fn command(words: impl Iterator<Item = OsString>) -> Result<Vec<Arg>, UsageError
             Arg::new(word.into_vec()).map_err(|_| UsageError::NulByte { position: index + 1 })
         })
         .collect()
+}
+
+/// `-c TEXT` is what `bash -c -- TEXT` is.
+pub(super) fn shell_text(text: OsString) -> Result<Vec<Arg>, UsageError> {
+    command(["bash", "-c", "--"].map(OsString::from).into_iter().chain([text]))
 }
 
 /// The words of a command that came whole, as one word or as several.
@@ -284,7 +300,18 @@ mod tests {
     #[test]
     fn a_whole_line_is_split_and_a_shell_line_is_refused() {
         assert_eq!(read(&["ls -l src"]).unwrap().argv.len(), 3);
-        refused(&["ls | wc"], "|");
+        refused(&["ls | wc"], "-c");
+    }
+
+    #[test]
+    fn a_text_for_a_shell_stands_behind_its_option_alone() {
+        let words = ["bash", "-c", "--", "ls | wc"].map(|it| Arg::try_from(it).unwrap());
+        assert_eq!(read(&["-c", "ls | wc"]).unwrap().argv, words);
+        assert_eq!(read(&["-c", "ls | wc", "--level", "1"]).unwrap().argv, words);
+        assert_eq!(read(&["-c", "ls | wc", "--"]).unwrap().argv, words);
+        refused(&["-c"], "needs a value");
+        refused(&["-c", "ls", "wc"], "`wc` behind it");
+        refused(&["-c", "ls", "--", "wc"], "`wc` behind it");
     }
 
     #[test]

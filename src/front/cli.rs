@@ -66,6 +66,7 @@ Examples:
   rung run --level 1 -- rg TODO src
   rung run --level 3 -- cargo test --lib
   rung run --level 3 --timeout \"5 min\" --report out.json -- npm test
+  rung run --level 1 -c 'rg TODO src | head'
 ",
         exit_codes!()
     ))]
@@ -80,6 +81,7 @@ With --json or --report the answer is one JSON object with `decision`, `exit_cod
 Examples:
   rung check --level 1 -- git log
   rung check --json -- git push origin main
+  rung check --level 1 -c 'git log --oneline | head'
 
 Exit codes:
   0    allowed
@@ -205,10 +207,14 @@ pub(super) struct RunOptions {
     /// No words about a refusal, only the exit code
     #[arg(short, long)]
     pub(super) quiet: bool,
+    /// A text for a shell instead of a command: certain texts run, others are refused or decided
+    /// program by program
+    #[arg(short = 'c', value_name = "TEXT", conflicts_with = "command")]
+    pub(super) text: Option<OsString>,
     /// The command and its arguments; a single word with blanks is split as a shell would
     #[arg(
         value_name = "COMMAND",
-        required = true,
+        required_unless_present = "text",
         trailing_var_arg = true,
         value_hint = ValueHint::CommandWithArguments
     )]
@@ -219,7 +225,10 @@ impl RunOptions {
     /// The same as `rung run` would have read.
     pub(super) fn read(self) -> Result<RunArguments, UsageError> {
         Ok(RunArguments {
-            argv: arguments::command_line(self.command.into_iter())?,
+            argv: match self.text {
+                Some(text) => arguments::shell_text(text)?,
+                None => arguments::command_line(self.command.into_iter())?,
+            },
             level: self.place.level,
             workspace: self.place.workspace,
             directory: self.place.directory,
@@ -257,6 +266,9 @@ pub(super) struct ExplainOptions {
     /// The plan as JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// A text for a shell to explain, instead of a command
+    #[arg(short = 'c', value_name = "TEXT", conflicts_with = "command")]
+    pub(super) text: Option<OsString>,
     /// The command to explain (default: `true`, which every level allows)
     #[arg(
         value_name = "COMMAND",

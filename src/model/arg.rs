@@ -115,7 +115,7 @@ impl fmt::Display for Arg {
 
 /// Characters that make a reader see something else than what is there: bidirectional controls,
 /// zero-width marks, and blanks that are not the ordinary one.
-fn is_deceptive(letter: char) -> bool {
+pub fn is_deceptive(letter: char) -> bool {
     matches!(
         letter,
         '\u{a0}' | '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{1680}' | '\u{180b}'

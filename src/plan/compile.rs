@@ -31,6 +31,9 @@ pub fn compile(
     if request.level != profile.level {
         return Err(PlanError::WrongLevel { profile: profile.level, request: request.level });
     }
+    if permit.by_shell() {
+        return Err(PlanError::NeedsGate);
+    }
     let workspace = workspace::check(request, profile, host)?;
     if profile.filesystem.workspace.mode == WorkspaceMode::Session {
         let because = profile.filesystem.workspace.origin.clone();

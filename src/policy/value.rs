@@ -21,6 +21,9 @@ pub(super) struct Place<'a> {
     /// Below or equal to `workspace`.
     pub cwd: &'a Path,
     pub home: &'a Path,
+    /// A task of the run asks, and not the caller of rung: what a shell starts is asked about
+    /// again.
+    pub at_exec: bool,
     /// Who starts the command, for rules that hold only for what somebody starts: names of
     /// programs, and [`WORKSPACE_CODE`](crate::profile::WORKSPACE_CODE).
     pub callers: &'a [&'a str],
@@ -51,7 +54,7 @@ impl Place<'_> {
 
     /// Whether a variable may be set by the command line: passed by the profile, and not one that
     /// rung itself sets.
-    fn passes(&self, name: &str) -> bool {
+    pub(super) fn passes(&self, name: &str) -> bool {
         let forced = || {
             let programs = self.profile.exec.programs.values();
             programs.flat_map(|it| it.force_environment.keys()).any(|it| it == name)

@@ -12,7 +12,7 @@ use rung::profile::{
 };
 
 /// Loaded once: decoding six levels for every random case is what would take the time.
-static LADDER: LazyLock<Ladder> = LazyLock::new(|| Ladder {
+pub(crate) static LADDER: LazyLock<Ladder> = LazyLock::new(|| Ladder {
     ceiling: Level::ProductionWrites,
     profiles: Level::ALL.into_iter().map(|level| (level, built_in(level).unwrap())).collect(),
 });
@@ -59,7 +59,7 @@ fn program(word: &Arg) -> ProgramFact {
     }
 }
 
-fn request(level: Level, argv: Vec<Arg>) -> Request {
+pub(crate) fn request(level: Level, argv: Vec<Arg>) -> Request {
     Request {
         program: program(&argv[0]),
         argv,
@@ -74,7 +74,7 @@ fn request(level: Level, argv: Vec<Arg>) -> Request {
 }
 
 /// The verdict's word in the table, and the rule that made it.
-fn named(verdict: &Verdict) -> (&'static str, &str) {
+pub(crate) fn named(verdict: &Verdict) -> (&'static str, &str) {
     match verdict {
         Verdict::Allow(permit) => ("allow", permit.rule()),
         Verdict::Ask(question) => ("ask", &question.rule),
