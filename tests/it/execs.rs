@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use proptest::prelude::*;
 use rung::model::{
     Ancestor, Arg, Caller, ExecFact, Ids, Image, Level, ProgramFact, ProgramLocation, Request,
     Streams,
@@ -197,4 +198,58 @@ fn one_decision_takes_less_than_twenty_microseconds() {
         worst = f64::max(worst, micros);
     }
     assert!(worst < 20.0, "{worst} us");
+}
+
+/// Programs that a chain goes through, and what stands at its end.
+fn any_chain() -> impl Strategy<Value = (Vec<String>, String)> {
+    let ends: Vec<String> = rows().iter().map(|it| end_of(it.line)).collect();
+    let links =
+        ["git log", "make", "cargo test", "sh -c x", "python3 a.py", "./x", "ls", "bash a.sh"];
+    let above = prop::collection::vec(prop::sample::select(links.to_vec()), 0..4);
+    (above, prop::sample::select(ends))
+        .prop_map(|(above, end)| (above.into_iter().map(str::to_owned).collect(), end))
+}
+
+fn end_of(line: &str) -> String {
+    line.split(" | ").nth(1).unwrap().rsplit(" > ").next().unwrap().to_owned()
+}
+
+fn chain(above: &[String], end: &str) -> ExecFact {
+    let links: Vec<&str> = above.iter().map(String::as_str).chain([end]).collect();
+    fact(&links.join(" > "))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_wrapper_or_a_shell_in_between_never_loosens((above, end) in any_chain(), passage in 0usize..4) {
+        let passage = ["sh -c x", "env A=b x", "timeout 5 x", "xargs x"][passage];
+        let through: Vec<String> = above.iter().cloned().chain([passage.to_owned()]).collect();
+        for level in Level::ALL.into_iter().take(3) {
+            let straight = decided(&chain(&above, &end), level);
+            let around = decided(&chain(&through, &end), level);
+            // What a program starts as its own part, it does not start through another.
+            prop_assert!(straight.0 == "allow" || around.0 == "deny", "{level}: {above:?} {end}: {around:?}");
+        }
+    }
+
+    #[test]
+    fn up_to_level_three_what_may_start_may_start_higher_up((above, end) in any_chain()) {
+        for level in Level::ALL.into_iter().take(2) {
+            let fact = chain(&above, &end);
+            let higher = Level::ALL[usize::from(level.number())];
+            let [lower, higher] = [decided(&fact, level), decided(&fact, higher)];
+            prop_assert!(lower.0 == "deny" || higher.0 == "allow", "{level}: {above:?} {end}: {higher:?}");
+        }
+    }
+
+    #[test]
+    fn more_ancestors_of_the_workspace_take_nothing_from_a_refusal_by_name((above, end) in any_chain()) {
+        // Whoever is above: what no rule names is refused, and what is never allowed stays so.
+        for program in ["curl", "nonesuch"] {
+            let fact = chain(&above, &format!("{program} {end}"));
+            prop_assert_eq!(decided(&fact, Level::TestExecution).0, "deny");
+        }
+    }
 }
