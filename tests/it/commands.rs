@@ -59,10 +59,6 @@ fn program(word: &Arg) -> ProgramFact {
     }
 }
 
-fn at(level: Level, argv: Vec<Arg>) -> Request {
-    request(level, argv)
-}
-
 fn request(level: Level, argv: Vec<Arg>) -> Request {
     Request {
         program: program(&argv[0]),
@@ -338,12 +334,12 @@ proptest! {
 
     #[test]
     fn wrapping_never_loosens(
-        request in any_command(),
+        inner in any_command(),
         wrappers in prop::collection::vec(prop::sample::select(WRAPPERS.to_vec()), 1..4),
     ) {
-        let before = strictness(&decide(&request, &LADDER));
-        let argv = wrappers.iter().fold(request.argv.clone(), |argv, it| wrapped(it, argv));
-        let after = decide(&at(request.level, argv.clone()), &LADDER);
+        let before = strictness(&decide(&inner, &LADDER));
+        let argv = wrappers.iter().fold(inner.argv.clone(), |argv, it| wrapped(it, argv));
+        let after = decide(&request(inner.level, argv.clone()), &LADDER);
         // What the workspace's own program is told is its affair; behind a wrapper it is refused.
         prop_assert!(strictness(&after) >= before.min(2), "{:?}: {:?}", argv, after);
     }
