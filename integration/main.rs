@@ -12,3 +12,4 @@ mod limits;
 mod net;
 mod run;
 mod signals;
+mod why;
