@@ -14,3 +14,4 @@ mod net;
 mod run;
 mod shell;
 mod signals;
+mod why;

@@ -13,6 +13,9 @@
 //! | `gate` | judges what a run starts, and records it |
 //! | `record` | says what is recorded |
 //! | `inspect` | answers questions that run nothing |
+//! | `scenarios` | holds tables of expected verdicts against the profiles |
+//! | `replay` | takes recorded decisions again under a changed profile |
+//! | `why` | decides and then tries, and compares the two |
 
 mod consider;
 mod gate;
@@ -20,7 +23,10 @@ pub mod inspect;
 mod launch;
 mod profiles;
 mod record;
+pub mod replay;
+pub mod scenarios;
 mod state;
+pub mod why;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -118,7 +118,7 @@ fn canonical_name(program: &ProgramFact) -> Option<&str> {
 }
 
 /// Looks up every path that the profile names.
-fn find_paths(
+pub(super) fn find_paths(
     host: &mut HostFacts,
     profile: &Profile,
     workspace: &Path,
@@ -133,7 +133,7 @@ fn find_paths(
 
 /// Where the command starts, and the tree it belongs to: the closest directory above that is a git
 /// checkout, unless the caller names one.
-fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathBuf), EngineError> {
+pub(super) fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathBuf), EngineError> {
     /// Directories looked at on the way up.
     const DEPTH_MAX: usize = 64;
     let canonical = |path: &Path| {
@@ -166,7 +166,7 @@ fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathBuf), Engine
     Ok((cwd, workspace))
 }
 
-fn state_directories(directories: &Directories) -> Vec<PathBuf> {
+pub(super) fn state_directories(directories: &Directories) -> Vec<PathBuf> {
     [&directories.state, &directories.system, &directories.user]
         .into_iter()
         .map(|it| fs::canonicalize(it).unwrap_or_else(|_| it.clone()))
@@ -174,7 +174,7 @@ fn state_directories(directories: &Directories) -> Vec<PathBuf> {
 }
 
 /// Names that are text pass to the profile's allowlist; others could not be on it.
-fn environment(around: &Surroundings) -> BTreeMap<String, Arg> {
+pub(super) fn environment(around: &Surroundings) -> BTreeMap<String, Arg> {
     around
         .environment
         .iter()
@@ -185,7 +185,7 @@ fn environment(around: &Surroundings) -> BTreeMap<String, Arg> {
 }
 
 /// What the first word names, looked up the way the command's own `PATH` will be.
-fn program(
+pub(super) fn program(
     argv: &[Arg],
     profile: &Profile,
     host: &HostFacts,

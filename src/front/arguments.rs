@@ -223,6 +223,29 @@ pub(super) fn level_of(text: &str) -> Result<Level, String> {
     Level::try_from(number).map_err(|error| error.to_string())
 }
 
+/// `host`, `host:port` or `[address]:port`.
+pub(super) fn end_of(text: &str) -> Result<(String, u16), String> {
+    const PORT: u16 = 443;
+    let wrong = || format!("`{}` is no host with a port from 1 to 65535", text.escape_debug());
+    let (host, port) = match text.strip_prefix('[').and_then(|it| it.split_once(']')) {
+        Some((address, "")) => (address, None),
+        Some((address, rest)) => (address, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+        None => match text.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') => (host, Some(port)),
+            _ => (text, None),
+        },
+    };
+    let port = match port {
+        None => PORT,
+        Some(port) => port.parse().ok().filter(|it| *it > 0).ok_or_else(wrong)?,
+    };
+    let known = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '-' | '_' | ':');
+    if host.is_empty() || host.starts_with('-') || !host.chars().all(known) {
+        return Err(wrong());
+    }
+    Ok((host.to_owned(), port))
+}
+
 fn timeout(value: &OsString) -> Result<Span, UsageError> {
     parse_quantity(&value.to_string_lossy())
         .map_err(|error| UsageError::Value { option: "--timeout", problem: error.to_string() })
@@ -337,5 +360,17 @@ mod tests {
             parse([OsString::from_vec(b"--\xff".to_vec())]),
             Err(UsageError::NotText(_))
         ));
+    }
+
+    #[test]
+    fn a_host_has_a_port_of_its_own_or_the_usual_one() {
+        let end = |host: &str, port| Ok((host.to_owned(), port));
+        assert_eq!(end_of("example.org"), end("example.org", 443));
+        assert_eq!(end_of("example.org:80"), end("example.org", 80));
+        assert_eq!(end_of("[::1]:80"), end("::1", 80));
+        assert_eq!(end_of("::1"), end("::1", 443));
+        for wrong in ["", ":80", "a:0", "a:x", "a:70000", "a b", "-x", "https://a", "[::1]80:"] {
+            assert!(end_of(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -102,6 +102,26 @@ Examples:
 ")]
     Explain(ExplainOptions),
 
+    /// Says why something may be done or not, and tries it in a real sandbox to be sure
+    #[command(after_help = "\
+The decision comes from the profile; the probe starts a sandbox of the level and opens the file or
+the connection in it, without reading or changing anything. Of a command only its program is opened.
+Where the two answers differ, something is wrong with rung or with this machine: that is an alarm.
+A probe is recorded like any run, by the rule `why.probe`.
+
+Examples:
+  rung why --level 3 -- cargo test
+  rung why --level 2 --path .git/hooks
+  rung why --level 1 --path /etc/shadow --json
+  rung why --level 3 --host registry.example.org:443
+
+Exit codes:
+  0    the answers agree, whether they are yes or no
+  1    they differ
+  125  one of them could not be had
+")]
+    Why(WhyOptions),
+
     /// Lists the levels of the ladder
     #[command(after_help = "\
 Examples:
@@ -141,6 +161,35 @@ Exit codes:
     /// Reads and checks the ledger of all runs
     #[command(subcommand, arg_required_else_help = true)]
     Audit(AuditVerb),
+
+    /// Takes recorded decisions again under a changed profile, and says which come out differently
+    #[command(after_help = "\
+The words, the place and the level come from the ledger; programs are looked up as they are now.
+Decisions whose words look like secrets, and were therefore not recorded whole, are left out and
+counted. A decision that differs under the profile in force too is marked `since`: something else
+than this profile has changed.
+
+Examples:
+  rung replay --against ./level-3.toml        what this file would have changed
+  rung replay --against 2                     all work at level 2, whatever its level was
+  rung replay --against ./level-3.toml --run 01K9XJ4Q6T0V3W8Z5N2M7B1C4D --json
+
+Exit codes:
+  0    nothing would be different
+  1    something would
+  125  the ledger or a profile cannot be read
+")]
+    Replay {
+        /// A level's file, or the number of a level
+        #[arg(long, value_name = "PROFILE", value_hint = ValueHint::FilePath)]
+        against: PathBuf,
+        /// The id of one run (default: all runs of the ledger)
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 
     /// Prints completions for a shell
     #[command(after_help = "\
@@ -278,6 +327,29 @@ pub(super) struct ExplainOptions {
     pub(super) command: Vec<OsString>,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct WhyOptions {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// A file or a directory
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with_all = ["host", "command"])]
+    pub(super) path: Option<PathBuf>,
+    /// Another machine (default port: 443)
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = arguments::end_of, conflicts_with = "command")]
+    pub(super) host: Option<(String, u16)>,
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// A command and its arguments
+    #[arg(
+        value_name = "COMMAND",
+        required_unless_present_any = ["path", "host"],
+        trailing_var_arg = true,
+        value_hint = ValueHint::CommandWithArguments
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum ProfileVerb {
     /// Prints the profile of a level, as written or as it is in force
@@ -331,12 +403,51 @@ Examples:
     #[command(after_help = "\
 Examples:
   rung profile blast 3
+  rung profile blast --all --json    all six levels, one JSON object each
 ")]
     Blast {
         /// The level (default: the default level)
-        #[arg(value_name = "N", value_parser = arguments::level_of)]
+        #[arg(value_name = "N", value_parser = arguments::level_of, conflicts_with = "all")]
         level: Option<Level>,
+        /// All levels, one after the other
+        #[arg(long)]
+        all: bool,
         /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Holds a table of expected verdicts against the profiles; exit code 1 if one is another
+    #[command(after_help = "\
+The table is TOML. A command is one string, or a list of words; each level that is named says what
+is expected there: allow, ask, deny or never, and the id of the rule behind it if that matters.
+
+  [[scenario]]
+  command = \"git push origin main\"
+  because = \"nothing leaves before somebody has looked\"
+  level-2 = \"deny git.push\"
+  level-4 = \"ask\"
+
+Only the words are decided: a plain name counts as a program of the system, so the table means the
+same on every machine. Nothing runs and nothing is recorded.
+
+Examples:
+  rung profile test scenarios.toml
+  rung profile test scenarios.toml --with ./level-3.toml   what a changed level would do
+  rung profile test scenarios.toml --json
+
+Exit codes:
+  0    every expectation holds
+  1    one does not
+  125  the table or a profile cannot be read
+")]
+    Test {
+        /// The table
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// A level's file, on top of what is in force
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        with: Option<PathBuf>,
+        /// Every expectation as JSON
         #[arg(long)]
         json: bool,
     },

@@ -11,7 +11,9 @@ mod doctor;
 mod explain;
 mod manual;
 mod profile;
+mod replay;
 mod run;
+mod why;
 mod words;
 
 use std::collections::BTreeMap;
@@ -62,10 +64,12 @@ fn other(words: impl Iterator<Item = OsString>, around: &Surroundings) -> ExitCo
         Verb::Run(_) => complain("`run` must be the first word", USAGE),
         Verb::Check(options) => check::check(options, around),
         Verb::Explain(options) => explain::explain(options, around),
+        Verb::Why(options) => why::why(options, around),
         Verb::Levels { json } => explain::levels(json, around),
         Verb::Doctor { json } => doctor::doctor(json, around),
         Verb::Profile(verb) => profile::profile(verb, around),
         Verb::Audit(verb) => audit::audit(verb, around),
+        Verb::Replay { against, run, json } => replay::replay(&against, run, json, around),
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Man => manual::man(),
     }

@@ -11,7 +11,7 @@
 //! | `callers` | who starts it, for rules that hold only for what somebody starts |
 //! | `environment` | which variables it may carry then |
 //! | `grammar`, `value` | whether an allow rule covers every word: in doubt, no |
-//! | `sed` | whether a script for `sed` does nothing but print and change text |
+//! | `sed`, `awk` | whether a script does nothing but print and change text |
 //! | `loose` | whether a word could be what another rule is about: in doubt, yes |
 //! | `refusal` | how a no is worded |
 //! | `examples` | whether rules do what their examples say |
@@ -22,6 +22,7 @@
 //! keeps a program inside.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod awk;
 mod callers;
 mod decide;
 mod environment;

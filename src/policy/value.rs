@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::policy::sed;
+use crate::policy::{awk, sed};
 use crate::profile::{Decision, Entry, Profile, Rule, ValueType};
 
 /// In a list of names, all that the profile passes from the caller's environment.
@@ -136,6 +136,7 @@ pub(super) fn fits(value: &ValueType, word: &[u8], form: Form, place: &Place<'_>
             | ValueType::Revision
             | ValueType::Name
             | ValueType::SedScript
+            | ValueType::AwkProgram
             | ValueType::Argv
             | ValueType::ArgvOpen => false,
         };
@@ -157,6 +158,7 @@ pub(super) fn fits(value: &ValueType, word: &[u8], form: Form, place: &Place<'_>
         | ValueType::KeyValue(_)
         | ValueType::Name
         | ValueType::SedScript
+        | ValueType::AwkProgram
         | ValueType::Revision => {
             std::str::from_utf8(word).is_ok_and(|text| is_text_of(value, text, place))
         }
@@ -176,6 +178,7 @@ fn is_text_of(value: &ValueType, text: &str, place: &Place<'_>) -> bool {
         ValueType::Revision => is_revision(text, place),
         ValueType::Name => is_name(text),
         ValueType::SedScript => sed::is_harmless(text),
+        ValueType::AwkProgram => awk::is_harmless(text),
         ValueType::PathRead
         | ValueType::PathWrite
         | ValueType::PathWorkspace
@@ -209,6 +212,9 @@ pub(super) fn describe(value: &ValueType) -> String {
         ValueType::Name => "a plain name without `=` or pattern characters",
         ValueType::SedScript => {
             "a sed script of `p d q =`, `s///` and `y///` commands, which run and write nothing"
+        }
+        ValueType::AwkProgram => {
+            "an awk program that computes and prints, and runs, writes and reads nothing else"
         }
         ValueType::Argv | ValueType::ArgvOpen => "a command",
     };

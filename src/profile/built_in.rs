@@ -38,7 +38,7 @@ struct Embedded {
 ///
 /// Fails only if this binary does not fit itself, which is a reason to run nothing.
 pub fn built_in(level: Level) -> Result<Profile, postcard::Error> {
-    decode(level, |_| true)
+    decode(level, None)
 }
 
 /// The built-in profile of a level, with only those programs and rules that concern the named
@@ -47,10 +47,16 @@ pub fn built_in(level: Level) -> Result<Profile, postcard::Error> {
 /// Of each program there is either everything that the profile says or nothing, so a missing
 /// name can only turn a yes into a no.
 pub fn built_in_for(level: Level, programs: &[&str]) -> Result<Profile, postcard::Error> {
-    decode(level, |name| programs.contains(&name))
+    decode(level, Some(programs))
 }
 
-fn decode(level: Level, concerns: impl Fn(&str) -> bool) -> Result<Profile, postcard::Error> {
+fn decode(level: Level, programs: Option<&[&str]>) -> Result<Profile, postcard::Error> {
+    // A rule may name its programs by how they begin.
+    let concerns = |name: &str| match (programs, name.strip_suffix('*')) {
+        (None, _) => true,
+        (Some(programs), None) => programs.contains(&name),
+        (Some(programs), Some(start)) => programs.iter().any(|it| it.starts_with(start)),
+    };
     let missing = postcard::Error::DeserializeUnexpectedEnd;
     let embedded = LEVELS.iter().find(|it| it.level == level.number()).ok_or(missing)?;
     let mut profile: Profile = embedded.decode(embedded.head)?;
@@ -60,8 +66,7 @@ fn decode(level: Level, concerns: impl Fn(&str) -> bool) -> Result<Profile, post
     }
     let mut rules: Vec<Rule> = Vec::new();
     for (names, stretch) in embedded.rules {
-        // A pattern may be about any program.
-        if names.iter().any(|it| it.ends_with('*') || concerns(it)) {
+        if names.iter().any(|it| concerns(it)) {
             rules.push(embedded.decode(*stretch)?);
         }
     }

@@ -535,6 +535,7 @@ fn value_type() -> Shape {
             "path-workspace",
             "name",
             "sed-script",
+            "awk-program",
             "argv",
             "argv-open",
         ]),
