@@ -14,4 +14,5 @@ mod net;
 mod run;
 mod shell;
 mod signals;
+mod streams;
 mod why;

@@ -35,6 +35,7 @@ use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use nix::sys::signal::{SigSet, Signal};
 
 pub use self::consider::consider;
 use self::record::refuse;
@@ -57,6 +58,8 @@ pub struct Surroundings {
     /// Where rung was started, if that still exists.
     pub cwd: Option<PathBuf>,
     pub home: PathBuf,
+    /// Where the user database says that the user lives.
+    pub user_home: Option<PathBuf>,
     pub now: Timestamp,
     pub file_mask: u32,
     pub directories: Directories,
@@ -140,6 +143,10 @@ pub fn inherited(number: i32) -> io::Result<fs::File> {
 
 /// Runs one command and says what became of it. Every failure is an outcome.
 pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
+    // The caller's limit on the size of files is then an error of the write, and can be told.
+    if let Err(errno) = SigSet::from(Signal::SIGXFSZ).thread_block() {
+        tracing::debug!(%errno, "SIGXFSZ is not blocked");
+    }
     let fallback = ask.level.unwrap_or(Settings::default().default_level);
     if ask.ids.run.is_empty() {
         match new_run(around.now) {

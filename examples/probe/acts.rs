@@ -139,7 +139,6 @@ fn caller(state: &str, program: &str, arguments: &[&str]) -> Tried {
             ask(libc::SYS_close_range, &[0, 2, 0])?;
         }
         ("limits-files", bytes) => {
-            ignore(libc::SIGXFSZ)?;
             let bytes = number(bytes)?.to_ne_bytes();
             let both = keep(bytes.into_iter().chain(bytes).collect());
             ask(libc::SYS_prlimit64, &[0, libc::RLIMIT_FSIZE as usize, both])?;

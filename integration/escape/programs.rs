@@ -53,6 +53,7 @@ pub(crate) mod x86 {
         the_loader_does_not_load_a_program_of_the_system: Attempt::new("X02c", "do execve s:/lib64/ld-linux-x86-64.so.2 v:ld-linux-x86-64.so.2|/usr/bin/true 0", &[EACCES]);
         the_32_bit_way_into_the_kernel_kills: Attempt::new("X12", "interrupt 39 {work}/made", &[KILLED_BY_FILTER]);
         the_x32_way_into_the_kernel_is_not_there: Attempt::new("X12b", "do #0x40000208 s:/bin/true v:true 0", &[ENOSYS]).without_control("few kernels have it");
+        no_file_without_a_name_is_made_with_a_set_group_bit: Attempt::new("F24e", "do openat -100 s:. 0x410002 0o2755", &[EPERM]);
         no_segment_can_be_made: Attempt::new("N17", "do #154 0 z:64 64", &[ENOSYS, EPERM]);
         no_port_can_be_opened: Attempt::new("N17b", "do #172 0", &[EPERM, ENOSYS]).without_control("kernels differ");
         no_port_range_can_be_opened: Attempt::new("N17c", "do #173 0 0 0", &[EPERM, ENOSYS]).without_control("kernels differ");

@@ -37,6 +37,7 @@ pub(super) fn consider_below(
     let layers = around.layers()?;
     let mut host = host::facts(&around.directories.state.join("host"), plan::lasting_paths)?;
     host.state_directories = state_directories(&around.directories);
+    host.user_home = around.user_home.as_ref().and_then(|it| fs::canonicalize(it).ok());
     let (cwd, workspace) = places(&ask, around)?;
     let argv = shell::carried(&ask.argv).unwrap_or(ask.argv);
     // A text for a shell may name any program.

@@ -1,8 +1,11 @@
 //! Finding the profiles in force: the built-in ones, and what the organisation and the user changed.
+//!
+//! Only regular files of a sensible size are read: a pipe would keep the run waiting for ever.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{EngineError, Surroundings};
@@ -14,7 +17,7 @@ impl Surroundings {
     pub fn settings(&self) -> Result<Settings, EngineError> {
         let read = |directory: &Path| {
             let path = directory.join(profile::SETTINGS_FILE);
-            match fs::read_to_string(&path) {
+            match read_small(&path) {
                 Ok(text) => Ok(Some(profile::Source { name: path.display().to_string(), text })),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(EngineError::Read { path, source }),
@@ -64,6 +67,22 @@ pub(super) fn profile_for(
     profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
 }
 
+/// The text of a regular file that is no larger than a person would write it.
+fn read_small(path: &Path) -> io::Result<String> {
+    const BYTES_MAX: u64 = 4 << 20;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    // One byte more than allowed shows that there is more.
+    let count = file.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    if u64::try_from(count).is_ok_and(|it| it > BYTES_MAX) {
+        return Err(io::Error::other(format!("it is larger than {BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
 /// The profile files of a directory, by name; a directory that does not exist has none.
 fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, EngineError> {
     let failed = |path: &Path, source| EngineError::Read { path: path.to_owned(), source };
@@ -79,7 +98,7 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
         if !wanted || path.extension() != Some(OsStr::new("toml")) {
             continue;
         }
-        let text = fs::read_to_string(&path).map_err(|error| failed(&path, error))?;
+        let text = read_small(&path).map_err(|error| failed(&path, error))?;
         found.push(profile::Source { name: path.display().to_string(), text });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));

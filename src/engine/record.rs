@@ -10,7 +10,7 @@ use crate::launch::watched::Undone;
 use crate::ledger::{
     Answer, Decision, DenialSeen, ExecEnd, ExecStart, Ledger, Quarantine, Record, Redactor,
 };
-use crate::model::{Arg, Denial, Digest, Outcome, Request, Status, Usage};
+use crate::model::{Arg, Denial, Digest, Outcome, Request, Status, Usage, printable};
 use crate::plan::SandboxPlan;
 use crate::profile::Profile;
 
@@ -67,14 +67,14 @@ pub(super) fn refuse(
     })
 }
 
-/// Takes what looks like a secret out of what is shown, as the ledger does with what it records.
+/// Takes what looks like a secret out of what is shown, as the ledger does with what it records, and
+/// what would act on the terminal that shows it: names of programs and files can hold anything.
 pub(super) fn redact(denial: &mut Denial) {
     let redactor = Redactor::default();
-    for text in [&mut denial.object, &mut denial.reason, &mut denial.next] {
+    let texts = [&mut denial.object, &mut denial.reason, &mut denial.next];
+    for text in texts.into_iter().chain(&mut denial.allow_with) {
         redactor.text(text);
-    }
-    if let Some(text) = &mut denial.allow_with {
-        redactor.text(text);
+        *text = printable(text);
     }
 }
 

@@ -59,8 +59,8 @@ pub(super) struct Cli {
 pub(super) enum Verb {
     /// Runs one command inside the permissions of one level
     #[command(after_help = concat!(
-        "Without a terminal the command has the caller's own streams, and rung says nothing unless
-something was refused.
+        "Files, pipes and sockets go to the command as they are; a terminal only with `--tty raw`. Rung
+says nothing unless something was refused.
 
 Examples:
   rung run --level 1 -- rg TODO src

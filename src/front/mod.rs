@@ -104,15 +104,17 @@ fn log(filter: &OsStr) {
 
 fn surroundings(environment: BTreeMap<OsString, OsString>, now: SystemTime) -> Surroundings {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    let user_home = user.map(|it| it.dir);
     let home = match environment.get(&OsString::from("HOME")).filter(|it| !it.is_empty()) {
         Some(home) => Path::new(home).components().collect(),
-        None => user.map_or_else(|| PathBuf::from("/"), |it| it.dir),
+        None => user_home.clone().unwrap_or_else(|| PathBuf::from("/")),
     };
     let mask = engine::take_file_mask();
     Surroundings {
         directories: directories(&environment, &home),
         cwd: std::env::current_dir().ok(),
         home,
+        user_home,
         now: jiff::Timestamp::try_from(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH),
         file_mask: mask,
         environment,

@@ -37,7 +37,8 @@ pub(super) fn ask(read: &RunArguments) -> Ask {
     let streams = match (read.terminal, terminal) {
         (TerminalChoice::Auto, true) => Streams::Terminal,
         (TerminalChoice::Raw, true) => Streams::RawTerminal,
-        (TerminalChoice::Never, _) | (_, false) => Streams::Inherit,
+        (TerminalChoice::Raw, false) => Streams::RawInherit,
+        (TerminalChoice::Never, _) | (TerminalChoice::Auto, false) => Streams::Inherit,
     };
     Ask {
         argv: read.argv.clone(),

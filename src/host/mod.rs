@@ -121,6 +121,7 @@ pub fn look_again() -> Result<HostFacts, HostError> {
         cgroup: None,
         state_directories: Vec::new(),
         paths: PathMap::new(),
+        user_home: None,
     })
 }
 

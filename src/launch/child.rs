@@ -203,12 +203,12 @@ fn wait_for_init(kit: &Kit) -> Result<(), Errno> {
 }
 
 fn connect_streams(start: &Start<'_>) -> Result<(), Errno> {
-    if let Some(slave) = &start.terminal {
+    if let (Some(slave), Some(terminal)) = (&start.terminal, &start.kit.terminal) {
         // A group of its own, in the foreground of its terminal; every signal is still blocked,
         // which keeps SIGTTOU away.
         process::new_group()?;
         pty::take_foreground(slave.as_fd())?;
-        for number in 0..3 {
+        for number in 0..terminal.streams {
             descriptor::put_at(slave.as_fd(), number)?;
         }
     }

@@ -17,6 +17,9 @@ use crate::sys::{descriptor, landlock, process, seccomp};
 /// Exit status where init itself could not go on.
 const BROKEN: i32 = 125;
 
+/// Marks a signal that is not for the command's group alone.
+pub(super) const TO_EVERYBODY: u8 = 0x80;
+
 /// How many signals of the supervisor are taken at a time.
 const SIGNALS_MAX: usize = 16;
 
@@ -130,13 +133,18 @@ fn reap(wires: &Wires<'_>, payload: i32) -> Option<i32> {
     }
 }
 
-/// Gives the supervisor's signals to the command's process group; ends when the supervisor has.
+/// Gives the supervisor's signals to whom they are for; ends when the supervisor has.
 fn pass_on(wires: &Wires<'_>, payload: i32) {
     let mut signals = [0; SIGNALS_MAX];
     match descriptor::read(wires.control, &mut signals) {
         Ok(0) | Err(_) => process::exit_now(BROKEN),
         Ok(count) => {
             for signal in signals.iter().take(count) {
+                if signal & TO_EVERYBODY != 0 {
+                    // Nobody left is nobody to tell.
+                    _ = process::kill(-1, i32::from(signal & !TO_EVERYBODY));
+                    continue;
+                }
                 // The command's process may not have made its group yet, and both may have ended in
                 // this moment.
                 if process::kill(-payload, i32::from(*signal)) == Err(Errno::ESRCH) {

@@ -63,6 +63,8 @@ pub(super) struct Kit {
 pub(super) struct TerminalKit {
     /// Carries the master to the supervisor.
     pub(super) channel: OwnedFd,
+    /// How many of the streams it is; the others are the caller's own.
+    pub(super) streams: i32,
 }
 
 /// One step of building the view. Paths are relative to the new root.
@@ -330,7 +332,7 @@ pub(super) fn image(plan: &SandboxPlan) -> Result<Image, LaunchError> {
 /// Whether the run gets a terminal of its own.
 pub(super) fn wants_terminal(plan: &SandboxPlan) -> bool {
     match plan.streams {
-        Streams::Inherit => false,
+        Streams::Inherit | Streams::RawInherit => false,
         Streams::Terminal | Streams::RawTerminal => true,
     }
 }

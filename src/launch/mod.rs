@@ -25,6 +25,7 @@ mod passed;
 mod quarantine;
 mod report;
 pub mod screen;
+mod streams;
 mod supervise;
 mod tail;
 pub mod terminal;
@@ -42,7 +43,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::model::{Denial, Status, Usage};
-use crate::plan::{Gate, RecordedPlan, SandboxPlan, syscalls};
+use crate::plan::{Gate, RecordedPlan, syscalls};
 use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS, Sharing,
 };
@@ -68,6 +69,8 @@ pub enum LaunchError {
         "sandbox not established: another supervisor of programs already listens to this process; start rung outside of it, or let the outer one do the work"
     )]
     Supervised,
+    #[error("{0} is a directory, by which the command could walk around its view; redirect it")]
+    DirectoryStream(&'static str),
     #[error("the sandbox's init ended before the command was started")]
     InitLost,
     #[error("the protected names could not be watched: {0}")]
@@ -139,7 +142,7 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
     let plan = launch.recorded.plan();
     let rules = kit::rules(plan)?;
     let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
-    let (streams, relay) = relay(plan)?;
+    let (streams, relay) = streams::of(plan)?;
     let (kit, mut wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
     let supervised = supervise::Supervised::of(plan, &kit.view);
     let started = std::time::Instant::now();
@@ -191,36 +194,6 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {
     descriptor::pipe().map_err(|errno| LaunchError::Supervise { doing: "making a pipe", errno })
 }
 
-/// Where the profile limits the output, the command writes to pipes of ours instead of the
-/// caller's streams: its ends, and the relay between.
-fn relay(plan: &SandboxPlan) -> Result<([Option<OwnedFd>; 3], Option<Relay>), LaunchError> {
-    let untouched = [None, None, None];
-    let Some(max) = &plan.output.max else { return Ok((untouched, None)) };
-    if kit::wants_terminal(plan) {
-        return Ok((untouched, None));
-    }
-    let caller = |number| {
-        descriptor::inherited(number)
-            .map_err(|errno| LaunchError::Supervise { doing: "taking the output", errno })
-    };
-    let (output, error) = (caller(1)?, caller(2)?);
-    let one_place = output::is_one_place(output.as_fd(), error.as_fd())?;
-    let (source, writer) = pipe()?;
-    let first = Ends { source, sink: output };
-    let (second, error_writer) = if one_place {
-        let copy = writer.try_clone().map_err(|error| LaunchError::Supervise {
-            doing: "taking the output",
-            errno: Errno::try_from(error).unwrap_or(Errno::EIO),
-        })?;
-        (None, copy)
-    } else {
-        let (source, error_writer) = pipe()?;
-        (Some(Ends { source, sink: error }), error_writer)
-    };
-    let relay = Relay::open(max.max, plan.output.when_full, first, second)?;
-    Ok(([None, Some(writer), Some(error_writer)], Some(relay)))
-}
-
 fn prepare(
     launch: &Launch<'_>,
     ruleset: Option<&landlock::RulesetCreated>,
@@ -254,7 +227,10 @@ fn prepare(
         inner_gid_map: map(id.inner_gid, id.inner_gid),
         view: kit::view(plan)?,
         loopback: plan.network.loopback.is_some(),
-        terminal: terminal_write.map(|channel| kit::TerminalKit { channel }),
+        terminal: terminal_write.map(|channel| kit::TerminalKit {
+            channel,
+            streams: if streams::error_is_elsewhere() { 2 } else { 3 },
+        }),
         gate: gate_write,
         ruleset: ruleset.map(confine::descriptor_of).transpose()?,
         inner_rules,

@@ -10,7 +10,7 @@ use super::gate::Gate;
 use super::output::Relay;
 use super::report::{self, Failure, MESSAGE_BYTES, Message, Step};
 use super::terminal::{Passing, Terminal};
-use super::{Ended, LaunchError, Wires, kit, memory, passed};
+use super::{Ended, LaunchError, Wires, init, kit, memory, passed};
 use crate::model::{Bytes, Denial, Layer, Level, Origin, Status, Streams, Usage};
 use crate::plan::{LimitPlan, Limited, MemoryBy, ProcessesBy, SandboxPlan};
 use crate::sys::descriptor;
@@ -32,6 +32,9 @@ const PASSED_ON: [i32; 9] = [
     libc::SIGCONT,
 ];
 
+/// Never delivered: what they would end rung for comes back as an error of the write too.
+const NEVER: u64 = mask_of(libc::SIGPIPE) | mask_of(libc::SIGXFSZ);
+
 /// `struct signalfd_siginfo` (linux/signalfd.h).
 const SIGNAL_INFO_BYTES: usize = 128;
 
@@ -43,12 +46,12 @@ pub(super) fn block_signals() -> Result<OwnedFd, LaunchError> {
     let mask = mask | mask_of(libc::SIGCHLD);
     // An ignored SIGCHLD would make children vanish without their status.
     process::reset_signals().map_err(failed)?;
-    process::set_signal_mask(mask | mask_of(libc::SIGPIPE)).map_err(failed)?;
+    process::set_signal_mask(mask | NEVER).map_err(failed)?;
     process::signal_fd(mask).map_err(failed)
 }
 
 pub(super) fn unblock_signals() -> Result<(), LaunchError> {
-    process::set_signal_mask(mask_of(libc::SIGPIPE))
+    process::set_signal_mask(NEVER)
         .map_err(|errno| LaunchError::Supervise { doing: "giving signals back", errno })
 }
 
@@ -153,7 +156,7 @@ pub(super) fn until_the_end(
     let left_out = relay.map(|relay| pass_the_rest(relay, signals)).transpose()?;
     let mut ended = conclude(run, &seen, init, started)?;
     ended.notes.extend(removed.and_then(|it| it.sentence()));
-    ended.notes.extend(left_out.flatten());
+    ended.notes.extend(left_out.into_iter().flatten());
     Ok(ended)
 }
 
@@ -167,7 +170,7 @@ fn attend(gate: &mut Gate<'_>, ready: &Ready) -> Result<(), LaunchError> {
 }
 
 /// Gives a slow reader all that is left for it; a signal to rung ends the waiting.
-fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Option<String>, LaunchError> {
+fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Vec<String>, LaunchError> {
     relay.end()?;
     relay.ready()?;
     while !relay.is_done() {
@@ -178,7 +181,9 @@ fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Option<String>, 
         relay.ready()?;
     }
     let missing = relay.report().left_out;
-    Ok((missing.0 > 0).then(|| format!("{missing} of output were left out by `output.max`")))
+    let left_out = || format!("{missing} of output were left out by `output.max`");
+    let left_out = (missing.0 > 0).then(left_out);
+    Ok(relay.removed().sentence().into_iter().chain(left_out).collect())
 }
 
 /// Which of the things that the loop waits for have something to say.
@@ -232,7 +237,7 @@ fn wait(
 /// Joins the user's terminal with the sandbox's, where the plan wants that.
 fn open_terminal(run: &Supervised, wires: &Wires) -> Result<Option<Terminal>, LaunchError> {
     let passing = match run.streams {
-        Streams::Inherit => return Ok(None),
+        Streams::Inherit | Streams::RawInherit => return Ok(None),
         Streams::Terminal => Passing::Filtered,
         Streams::RawTerminal => Passing::Raw,
     };
@@ -247,12 +252,15 @@ fn open_terminal(run: &Supervised, wires: &Wires) -> Result<Option<Terminal>, La
 }
 
 /// The command has been stopped, so the user gets the terminal back until the run is continued.
+/// So does everything else of the run stop: while rung stands still it keeps no limit.
 fn stop_with(terminal: &mut Terminal, wires: &Wires) -> Result<(), LaunchError> {
+    let everybody = |signal: i32| init::TO_EVERYBODY | u8::try_from(signal).unwrap_or(0);
+    send(wires, everybody(libc::SIGSTOP));
     terminal.suspend()?;
     process::kill(0, libc::SIGSTOP)
         .map_err(|errno| LaunchError::Supervise { doing: "stopping", errno })?;
     terminal.resume()?;
-    send(wires, u8::try_from(libc::SIGCONT).unwrap_or(18));
+    send(wires, everybody(libc::SIGCONT));
     Ok(())
 }
 
@@ -313,7 +321,7 @@ fn pass_on(
     Ok(child_told)
 }
 
-/// One signal for the command's process group, by init.
+/// One signal, by init, for the command's process group or for everybody.
 fn send(wires: &Wires, signal: u8) {
     // The pipe is broken only when init is gone, which the loop finds out by itself.
     _ = descriptor::write_all(wires.control.as_fd(), &[signal]);

@@ -205,7 +205,9 @@ fn devices(path: &CStr, shm: &CStr, root: i32) -> Result<(), Errno> {
         if !character || found.node != libc::makedev(major, minor) {
             return Err(Errno::ENODEV);
         }
-        mount::restrict(node.as_raw_fd(), c"", NO_SETID | NO_PROGRAMS, false)?;
+        // The node is the host's own, and whoever owns it could change its mode or times; writing
+        // to what it stands for does not ask the mount.
+        mount::restrict(node.as_raw_fd(), c"", READ_ONLY | NO_SETID | NO_PROGRAMS, false)?;
         leave_open(descriptor::open_at(here, name, libc::O_CREAT | libc::O_EXCL, 0o666)?);
         mount::attach(node.as_fd(), here, name)?;
         leave_open(node);

@@ -96,13 +96,8 @@ impl fmt::Display for Arg {
             for letter in chunk.valid().chars() {
                 if letter == '\\' {
                     f.write_str("\\\\")?;
-                } else if letter.is_control() || is_deceptive(letter) {
-                    let mut buffer = [0; 4];
-                    for byte in letter.encode_utf8(&mut buffer).bytes() {
-                        write!(f, "\\x{byte:02x}")?;
-                    }
                 } else {
-                    fmt::Write::write_char(f, letter)?;
+                    write_printable(f, letter)?;
                 }
             }
             for byte in chunk.invalid() {
@@ -111,6 +106,23 @@ impl fmt::Display for Arg {
         }
         Ok(())
     }
+}
+
+/// Text as it may stand on one line of a terminal: what would act on the terminal or deceive its
+/// reader is escaped as in an [`Arg`].
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    // Writing to a `String` cannot fail.
+    _ = text.chars().try_for_each(|letter| write_printable(&mut printable, letter));
+    printable
+}
+
+fn write_printable(to: &mut impl fmt::Write, letter: char) -> fmt::Result {
+    if !letter.is_control() && !is_deceptive(letter) {
+        return to.write_char(letter);
+    }
+    let mut buffer = [0; 4];
+    letter.encode_utf8(&mut buffer).bytes().try_for_each(|byte| write!(to, "\\x{byte:02x}"))
 }
 
 /// Characters that make a reader see something else than what is there: bidirectional controls,

@@ -36,6 +36,8 @@ pub struct HostFacts {
     /// What was found at each path that the profile and the request name, keyed by the spelling
     /// after `~` was replaced. A path that is missing from the map does not exist.
     pub paths: PathMap<PathFact>,
+    /// The home directory that the user database names, canonical. `HOME` is only a variable.
+    pub user_home: Option<PathBuf>,
 }
 
 /// A processor architecture with its own system call table.

@@ -17,7 +17,7 @@ mod path_map;
 mod quantity;
 mod request;
 
-pub use arg::{Arg, NulByte, is_deceptive};
+pub use arg::{Arg, NulByte, is_deceptive, printable};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
 pub use exec::{Ancestor, Caller, ExecFact, Image};

@@ -42,8 +42,10 @@ pub struct Ids {
 /// How the command's standard streams are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Streams {
-    /// The caller's own descriptors, untouched.
+    /// The caller's own descriptors, untouched unless one of them is a terminal.
     Inherit,
+    /// The caller's own descriptors, terminals too, because the caller asked for it.
+    RawInherit,
     /// A terminal of ours; what the command prints is filtered before it reaches the caller's.
     Terminal,
     /// A terminal of ours, its output passed on unfiltered because the caller asked for it.

@@ -83,6 +83,7 @@ pub(crate) fn full() -> HostFacts {
             .map(PathBuf::from)
             .to_vec(),
         paths: PathMap::new(),
+        user_home: None,
     };
     for path in DIRECTORIES {
         add(&mut host, path, PathKind::Directory);

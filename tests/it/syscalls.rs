@@ -574,6 +574,18 @@ fn modes_with_set_id_bits_and_device_nodes_are_refused() {
         check("fchmodat", [3, 0, mode], EPERM);
         check("fchmodat2", [3, 0, mode], EPERM);
     }
+    let (create, unnamed) = (value(libc::O_CREAT), value(libc::O_TMPFILE) | 2);
+    for mode in [0o4755, 0o2755] {
+        for flags in [create, unnamed, create | 1 << 32] {
+            check("open", [0, flags, mode], EPERM);
+            check("openat", [3, 0, flags, mode], EPERM);
+        }
+        // Without a file to make, the mode is whatever the register held.
+        check("open", [0, value(libc::O_DIRECTORY), mode], Action::Allow);
+        check("openat", [3, 0, 0, mode], Action::Allow);
+    }
+    check("openat", [3, 0, create, 0o1777], Action::Allow);
+    check("openat2", [3, 0, 0, 24], ENOSYS);
     check("chmod", [0, 0o1777], Action::Allow);
     check("fchmodat", [0o6000, 0o6000, 0o755], Action::Allow);
     let (character, block) = (u64::from(libc::S_IFCHR), u64::from(libc::S_IFBLK));
@@ -641,7 +653,7 @@ fn the_kernels_back_doors_do_not_exist() {
     for name in ["kexec_load", "reboot", "swapon", "syslog", "settimeofday", "iopl", "move_pages"] {
         check(name, [0], EPERM);
     }
-    for name in ["landlock_create_ruleset", "seccomp", "openat2", "statx", "rseq", "membarrier"] {
+    for name in ["landlock_create_ruleset", "seccomp", "statx", "rseq", "membarrier"] {
         check(name, [0], Action::Allow);
     }
 }
@@ -659,7 +671,7 @@ const COMMON: &str = "
     get_robust_list inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl kill
     lchown lgetxattr link linkat listen listxattr llistxattr lseek lstat madvise mbind membarrier
     mincore mkdir mkdirat mknod mlock mmap mprotect mremap msync munlock munmap nanosleep
-    newfstatat open openat openat2 pause personality pidfd_open pidfd_send_signal pipe pipe2
+    newfstatat open openat pause personality pidfd_open pidfd_send_signal pipe pipe2
     pkey_alloc pkey_mprotect poll ppoll prctl pread64 preadv prlimit64 pselect6 pwrite64 pwritev
     read readahead readlink readlinkat readv recvfrom recvmmsg recvmsg rename renameat renameat2
     restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo
@@ -686,6 +698,8 @@ fn everyday_calls_are_allowed_with_their_usual_arguments() {
         ("fchmod", arguments([3, 0o644])),
         ("fchmodat", arguments([3, 0, 0o644])),
         ("mknod", arguments([0, u64::from(libc::S_IFIFO) | 0o600])),
+        ("open", arguments([0, value(libc::O_CREAT), 0o666])),
+        ("openat", arguments([3, 0, value(libc::O_CREAT), 0o666])),
         ("personality", arguments([0xffff_ffff])),
         ("sendto", arguments([3, 0, 0, value(libc::MSG_NOSIGNAL)])),
         ("sendmsg", arguments([3, 0, value(libc::MSG_NOSIGNAL)])),
