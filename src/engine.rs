@@ -15,6 +15,7 @@
 
 mod consider;
 pub mod inspect;
+mod kept;
 mod launch;
 mod profiles;
 mod record;

@@ -1,5 +1,7 @@
 //! Records, launches and concludes: the half of the pipeline that has effects.
 
+use std::cell::RefCell;
+
 use super::record::{conclude, decision, quarantined, redact, start_record};
 use super::{EngineError, Ready, Surroundings};
 use crate::launch::watched::{self, Guarded, Left, Settled, Undone, WatchError};
@@ -38,19 +40,23 @@ pub(super) fn launch(
     let watched = plan.watched.clone();
     let guarded = guarded(&plan);
     drop((permit, profile));
-    let mut watch = None;
-    let mut arm = || -> Result<(), WatchError> {
-        watch = watched::arm(&around.directories.state, &run, &workspace, &watched, &guarded)?;
+    let watch = RefCell::new(None);
+    let arm = || -> Result<(), WatchError> {
+        let armed = watched::arm(&around.directories.state, &run, &workspace, &watched, &guarded)?;
+        watch.replace(armed);
         Ok(())
     };
+    let mut settled = None;
     let ended = launch::run(Launch {
         recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
         file_mask: around.file_mask,
         before_start: &mut || arm().map_err(|error| error.to_string()),
         overlapped: &mut || ledger.sync().map_err(|error| error.to_string()),
+        over: &mut || settled = watch.take().map(watched::Watch::settle),
     });
-    let Settled { undone, changed, left } = watch.map(watched::Watch::settle).unwrap_or_default();
+    let settled = settled.or_else(|| watch.take().map(watched::Watch::settle));
+    let Settled { undone, changed, left } = settled.unwrap_or_default();
     let Ended { status, started, usage, mut denials, notes } =
         ended.unwrap_or_else(|error| Ended {
             status: Status::Failed { reason: error.to_string() },

@@ -70,7 +70,7 @@ pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<Tried, ProbeError> {
     let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
     #[expect(unsafe_code, reason = "the only real fork")]
     // SAFETY: `child` calls only `sys`, and rung has one thread when it looks at the host.
-    let forked = unsafe { process::fork(flags, &kit, child) };
+    let forked = unsafe { process::fork(flags, None, &kit, child) };
     let mut found = BTreeMap::new();
     match forked {
         Err(errno) => {

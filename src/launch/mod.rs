@@ -14,10 +14,12 @@
 //! is made durable while the command may already run, and a failure of that ends the command. The
 //! start is recorded by the caller together with the end.
 
+mod cgroup;
 mod child;
 mod confine;
 mod init;
 mod kit;
+mod limits;
 mod memory;
 pub mod output;
 mod quarantine;
@@ -40,7 +42,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::model::{Denial, Status, Usage};
-use crate::plan::{RecordedPlan, SandboxPlan, syscalls};
+use crate::plan::{MemoryBy, RecordedPlan, SandboxPlan, syscalls};
 use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS, Sharing,
 };
@@ -62,6 +64,8 @@ pub enum LaunchError {
     Step { doing: String, errno: Errno },
     #[error("sandbox not established: creating the namespaces failed: {0}; `rung doctor` says why")]
     Namespaces(Errno),
+    #[error("sandbox not established: {doing} `{}` failed: {errno}", path.display())]
+    Cgroup { doing: &'static str, path: PathBuf, errno: Errno },
     #[error("the sandbox's init ended before the command was started")]
     InitLost,
     #[error("the protected names could not be watched: {0}")]
@@ -99,6 +103,9 @@ pub struct Launch<'a> {
     pub before_start: &'a mut dyn FnMut() -> Result<(), String>,
     /// Called once when the command may be starting: makes the decision record durable.
     pub overlapped: &'a mut dyn FnMut() -> Result<(), String>,
+    /// Called once when every process of the run but init has ended, while the kernel takes the
+    /// sandbox down. Not called where init did not say so.
+    pub over: &'a mut dyn FnMut(),
 }
 
 impl std::fmt::Debug for Launch<'_> {
@@ -130,15 +137,21 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
     let rules = kit::rules(plan)?;
     let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
     let (streams, relay) = relay(plan)?;
-    let (kit, wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
-    let supervised = supervise::Supervised::of(plan, &kit.view);
+    let (mut kit, wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
+    let cgroup = match &plan.limits.memory_by {
+        MemoryBy::Cgroup(place) => Some(cgroup::Cgroup::make(place, &plan.limits)?),
+        MemoryBy::Polling => None,
+    };
+    kit.cgroup = cgroup.as_ref().map(cgroup::Cgroup::copy).transpose()?;
+    let supervised = supervise::Supervised::of(plan, &kit.view, cgroup);
     let started = std::time::Instant::now();
     let clone = Sharing::new(&kit, child::main).map_err(LaunchError::Namespaces)?;
-    let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
+    let own = if kit.cgroup.is_none() { NEW_CGROUP } else { 0 };
+    let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | own;
     #[expect(unsafe_code, reason = "the first of the two clones")]
     // SAFETY: `child::main` calls only `sys`. `kit` and `clone` are dropped after `guard`, which waits
     // until init has ended. `run` is called by the one-thread stage only.
-    let child = unsafe { clone.start(flags) }.map_err(LaunchError::Namespaces)?;
+    let child = unsafe { clone.start(flags, None) }.map_err(LaunchError::Namespaces)?;
     let guard = KillOnDrop(&child);
     // From here on the child works by itself; what follows happens meanwhile, and the command
     // starts only after the word below.
@@ -157,7 +170,14 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
     drop((launch.recorded, rules.host));
     // The wait may be long, and little of what was needed until here still is.
     arena::trim();
-    let ended = supervise::until_the_end(&supervised, &child, &wires, signals, relay, started);
+    let ended = supervise::until_the_end(
+        &supervised,
+        &child,
+        (&wires, signals),
+        relay,
+        started,
+        launch.over,
+    );
     drop(guard);
     ended
 }
@@ -261,6 +281,8 @@ fn prepare(
             .map(|it| Instruction { code: it.code, if_true: it.jt, if_false: it.jf, k: it.k })
             .collect(),
         image: kit::image(plan)?,
+        cgroup: None,
+        places: kit::places(plan)?,
     };
     let terminal = terminal.map(OwnedFd::from);
     Ok((kit, Wires { control: control_write, status: status_read, terminal }))

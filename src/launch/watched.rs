@@ -9,9 +9,10 @@
 //! killed leaves the marker behind, and the next start does its work. One name that cannot be put
 //! right stops neither the others nor runs elsewhere.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -229,7 +230,12 @@ fn put_right(state: &Path, marker: &Marker, live: bool) -> Settled {
             return settled;
         }
     };
+    // Most runs make none of the names, and most names are not there: then one look says so.
+    let mut absent = None;
     for watched in &marker.watched {
+        if watched.link.is_none() && is_absent(marker, &base, &watched.path, &mut absent) {
+            continue;
+        }
         if let Err(error) = put_watched_right(state, marker, &base, watched, &mut settled) {
             settled.left.push(Left { path: watched.path.clone(), why: error.to_string() });
         }
@@ -240,6 +246,29 @@ fn put_right(state: &Path, marker: &Marker, live: bool) -> Settled {
         }
     }
     settled
+}
+
+/// Whether nothing can have the name, because its first component is not there: the `last` one that
+/// was not, or one that is looked for now.
+fn is_absent<'a>(
+    marker: &Marker,
+    base: &OwnedFd,
+    path: &'a Path,
+    last: &mut Option<&'a OsStr>,
+) -> bool {
+    let inside = path.strip_prefix(&marker.workspace).ok();
+    let Some(Component::Normal(first)) = inside.and_then(|it| it.components().next()) else {
+        return false;
+    };
+    if *last == Some(first) {
+        return true;
+    }
+    let Ok(name) = c_name(first) else { return false };
+    let absent = descriptor::identity(base.as_raw_fd(), &name) == Err(Errno::ENOENT);
+    if absent {
+        *last = Some(first);
+    }
+    absent
 }
 
 fn put_watched_right(
@@ -351,7 +380,7 @@ fn quarantine(state: &Path, marker: &Marker, spot: &Spot) -> io::Result<Undone> 
     let inside = spot.path.strip_prefix(&marker.workspace).unwrap_or(&spot.path);
     let name = inside.as_os_str().as_bytes().iter();
     let name: Vec<u8> = name.map(|byte| if *byte == b'/' { b'%' } else { *byte }).collect();
-    let to = directory.join(std::ffi::OsStr::from_bytes(&name));
+    let to = directory.join(OsStr::from_bytes(&name));
     let quarantine = quarantine::move_away(spot, &marker.run, &to)?;
     Ok(Undone { path: spot.path.clone(), quarantine })
 }
