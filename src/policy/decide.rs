@@ -8,14 +8,15 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Arg, Origin, ProgramFact, ProgramLocation, Request};
+use crate::model::{Arg, Layer, Level, Origin, ProgramFact, ProgramLocation, Request};
+use crate::policy::callers::lies_in_program_tree;
 use crate::policy::grammar;
 use crate::policy::grammar::Misfit;
 use crate::policy::loose;
 use crate::policy::refusal;
 use crate::policy::value::Place;
 use crate::policy::{Permit, Verdict};
-use crate::profile::{Class, Decision, Ladder, Power, Profile, Rule};
+use crate::profile::{Argument, Class, Decision, Ladder, Power, Profile, Rule};
 
 /// How many commands may start one another on one command line (`nice timeout 5 ls` is three).
 const NESTING_MAX: usize = 4;
@@ -26,12 +27,13 @@ pub(super) const WORKSPACE_PROGRAMS: &str = "exec.workspace-programs";
 /// Decides one request by the profile of its level.
 pub fn decide(request: &Request, ladder: &Ladder) -> Verdict {
     if request.level > ladder.ceiling {
-        return Verdict::Deny(refusal::above_ceiling(request, ladder));
+        return Verdict::Deny(refusal::above_ceiling(&Asked::from(request), ladder));
     }
     let Some(profile) = ladder.profiles.get(&request.level) else {
-        return Verdict::Deny(refusal::no_profile(request));
+        return Verdict::Deny(refusal::no_profile(&Asked::from(request)));
     };
-    match find(request, profile) {
+    let asked = Asked::from(request);
+    match find(&asked, profile) {
         Finding::Allowed(allowed) => Verdict::Allow(Permit {
             rule: allowed.rule,
             power: allowed.power,
@@ -39,14 +41,54 @@ pub fn decide(request: &Request, ladder: &Ladder) -> Verdict {
             force_environment: allowed.force_environment,
         }),
         Finding::Caught(rule) if rule.decision == Decision::Confirm => {
-            Verdict::Ask(refusal::question(request, rule))
+            Verdict::Ask(refusal::question(&asked, rule))
         }
-        Finding::Caught(rule) => Verdict::Deny(refusal::by_rule(request, ladder, rule)),
+        Finding::Caught(rule) => Verdict::Deny(refusal::by_rule(&asked, Some(ladder), rule)),
         Finding::BadProgram(problem) => {
-            Verdict::Deny(refusal::by_program(request, ladder, profile, &problem))
+            Verdict::Deny(refusal::by_program(&asked, Some(ladder), profile, &problem))
         }
         Finding::Uncovered(nearest) => {
-            Verdict::Deny(refusal::by_default(request, ladder, profile, &nearest))
+            Verdict::Deny(refusal::by_default(&asked, Some(ladder), profile, &nearest))
+        }
+    }
+}
+
+/// A command and where it would run: what a request and an exec of a task have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub argv: &'a [Arg],
+    pub program: &'a ProgramFact,
+    pub level: Level,
+    pub cwd: &'a Path,
+    pub workspace: &'a Path,
+    pub home: &'a Path,
+    /// Who starts it; nobody for what was asked of rung itself.
+    pub callers: &'a [&'a str],
+    /// It is a program's own call of itself.
+    pub own_call: bool,
+    /// Which wall a refusal comes from.
+    pub layer: Layer,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn place(&self, profile: &'a Profile) -> Place<'a> {
+        let Self { cwd, workspace, home, callers, own_call, .. } = *self;
+        Place { profile, workspace, cwd, home, callers, own_call }
+    }
+}
+
+impl<'a> From<&'a Request> for Asked<'a> {
+    fn from(request: &'a Request) -> Self {
+        Self {
+            argv: &request.argv,
+            program: &request.program,
+            level: request.level,
+            cwd: &request.cwd,
+            workspace: &request.workspace,
+            home: &request.home,
+            callers: &[],
+            own_call: false,
+            layer: Layer::Policy,
         }
     }
 }
@@ -127,16 +169,15 @@ pub(super) struct Command<'a> {
 }
 
 /// What the profile says about the request, its ceiling aside.
-pub(super) fn find<'a>(request: &'a Request, profile: &'a Profile) -> Finding<'a> {
-    let place =
-        Place { profile, workspace: &request.workspace, cwd: &request.cwd, home: &request.home };
-    let words = request.argv.get(1..).unwrap_or_default();
-    let names = all_names(request);
+pub(super) fn find<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Finding<'a> {
+    let place = asked.place(profile);
+    let words = asked.argv.get(1..).unwrap_or_default();
+    let names = all_names(asked);
     let caught = strictest(profile, &names, words, &place);
     if let Some(rule) = caught.filter(|it| it.decision > Decision::Confirm) {
         return Finding::Caught(rule);
     }
-    let (path, canonical, location, setid, executable) = match &request.program {
+    let (path, canonical, location, setid, executable) = match asked.program {
         ProgramFact::Missing { searched } => {
             // What no rule is about is refused for that, whether or not it exists: at a level
             // without a toolchain its programs are not in the search path.
@@ -167,6 +208,9 @@ pub(super) fn find<'a>(request: &'a Request, profile: &'a Profile) -> Finding<'a
         ProgramLocation::Elsewhere => Finding::BadProgram(ProgramProblem::Elsewhere { path }),
         ProgramLocation::Workspace => match (&profile.exec.workspace_programs, caught) {
             (None, _) => Finding::BadProgram(ProgramProblem::Workspace { path }),
+            (Some(_), _) if lies_in_program_tree(canonical, asked.home, profile) => {
+                judge_link(profile, path, canonical, words, &place)
+            }
             (Some(_), Some(rule)) => Finding::Caught(rule),
             (Some(origin), None) => Finding::Allowed(Allowed {
                 rule: WORKSPACE_PROGRAMS.to_owned(),
@@ -178,13 +222,37 @@ pub(super) fn find<'a>(request: &'a Request, profile: &'a Profile) -> Finding<'a
         ProgramLocation::System | ProgramLocation::Toolchain => {
             // The agent can give any name to a link in its workspace, so there the object's own
             // name counts.
-            let named = if path.starts_with(&request.workspace) { canonical } else { path };
+            let named = if path.starts_with(asked.workspace) { canonical } else { path };
             match final_name(named) {
                 Some(name) => judge(profile, &Command { name, names, words }, &place, 1),
                 None => Finding::BadProgram(ProgramProblem::Nameless),
             }
         }
     }
+}
+
+/// A link that the workspace made to a program of the system is that program, whatever it is
+/// called; and where the program does what the name says, it is what the name says too.
+fn judge_link<'a>(
+    profile: &'a Profile,
+    path: &'a Path,
+    canonical: &'a Path,
+    words: &'a [Arg],
+    place: &Place<'_>,
+) -> Finding<'a> {
+    let (Some(link), Some(object)) = (final_name(path), final_name(canonical)) else {
+        return Finding::BadProgram(ProgramProblem::Nameless);
+    };
+    let named =
+        |name| judge(profile, &Command { name, names: vec![link, object], words }, place, 1);
+    let whole = named(object);
+    let multicall = profile.exec.programs.get(object).is_some_and(|it| it.multicall);
+    if !multicall || link == object {
+        return whole;
+    }
+    // Under another name it is another program, and its own words are not what they seem.
+    let other = named(link);
+    if precedence(&other) > precedence(&whole) { other } else { whole }
 }
 
 /// What the rules say about names and words alone.
@@ -200,11 +268,17 @@ pub(super) fn judge<'a>(
     }
     let mut findings: Vec<Finding<'a>> = caught.map(Finding::Caught).into_iter().collect();
     let mut misfits = Vec::new();
-    for rule in allow_rules(profile, command.name) {
+    let mut any_words = false;
+    for rule in allow_rules(profile, command.name).filter(|it| place.is_about(it)) {
+        any_words |= rule.arguments.contains(&Argument::AnyWords);
         match apply(profile, rule, command, place, depth) {
             Ok(finding) => findings.push(finding),
             Err(misfit) => misfits.push((rule, misfit)),
         }
+    }
+    if any_words {
+        // What a wrapper starts is decided when it does so, whatever the narrower rules cover.
+        findings.retain(|it| !matches!(it, Finding::Uncovered(_)));
     }
     let strictest = findings.into_iter().max_by(|a, b| precedence(a).cmp(&precedence(b)));
     strictest.unwrap_or_else(|| Finding::Uncovered(nearest(command, misfits)))
@@ -287,11 +361,12 @@ pub(super) fn fires(
     words: &[Arg],
     place: &Place<'_>,
 ) -> bool {
-    names.iter().any(|name| {
-        let program = profile.exec.programs.get(*name);
-        rule.programs.iter().any(|it| loose::names(it, name))
-            && loose::could_mean(&rule.when, program, words, place)
-    })
+    place.is_about(rule)
+        && names.iter().any(|name| {
+            let program = profile.exec.programs.get(*name);
+            rule.programs.iter().any(|it| loose::names(it, name))
+                && loose::could_mean(&rule.when, program, words, place)
+        })
 }
 
 pub(super) fn allow_rules<'a>(profile: &'a Profile, name: &str) -> impl Iterator<Item = &'a Rule> {
@@ -330,9 +405,9 @@ fn is_loader(profile: &Profile, name: &str) -> bool {
 }
 
 /// Every name the program goes by: as it was asked for, where it was found, and the object's own.
-fn all_names(request: &Request) -> Vec<&str> {
-    let spelled = request.argv.first().map(|it| Path::new(it.as_os_str()));
-    let (path, canonical) = match &request.program {
+fn all_names<'a>(asked: &Asked<'a>) -> Vec<&'a str> {
+    let spelled = asked.argv.first().map(|it| Path::new(it.as_os_str()));
+    let (path, canonical) = match asked.program {
         ProgramFact::Missing { .. } => (None, None),
         ProgramFact::Found { path, canonical, .. } => (Some(path), Some(canonical)),
     };
@@ -351,10 +426,10 @@ pub(super) fn final_name(path: &Path) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Ids, Level, Streams};
+    use crate::model::{Ids, Streams};
     use crate::policy::fixture::{allow, argv, operands, option, origin, profile, rule};
     use crate::policy::{Question, Refusal};
-    use crate::profile::{Argument, OptionSpec, Style, ValueType, When};
+    use crate::profile::{OptionSpec, Style, ValueType, When};
 
     fn found(path: &str, location: ProgramLocation) -> ProgramFact {
         ProgramFact::Found {

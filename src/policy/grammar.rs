@@ -50,6 +50,9 @@ pub(super) fn read<'a>(
     words: &'a [Arg],
     place: &Place<'_>,
 ) -> Result<Reading<'a>, Misfit> {
+    if rule.arguments.contains(&Argument::AnyWords) {
+        return Ok(Reading { payload: None });
+    }
     Reader::new(rule, program, words, place).read()
 }
 
@@ -118,6 +121,7 @@ impl<'a, 'p> Reader<'a, 'p> {
                 }
                 Argument::AfterAny(word) => reader.after_any.push(word),
                 Argument::Rest => reader.rest = true,
+                Argument::AnyWords => {} // answered before
             }
         }
         reader.pending.reverse();
@@ -425,7 +429,8 @@ fn is_fixed_word(argument: &Argument, word: &Arg) -> bool {
         Argument::Options(_)
         | Argument::Operands { .. }
         | Argument::AfterAny(_)
-        | Argument::Rest => false,
+        | Argument::Rest
+        | Argument::AnyWords => false,
     }
 }
 
@@ -436,7 +441,8 @@ fn wanted_words(argument: &Argument) -> String {
         Argument::Options(_)
         | Argument::Operands { .. }
         | Argument::AfterAny(_)
-        | Argument::Rest => String::new(),
+        | Argument::Rest
+        | Argument::AnyWords => String::new(),
     }
 }
 

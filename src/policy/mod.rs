@@ -7,6 +7,9 @@
 //! | file | says |
 //! |---|---|
 //! | `decide` | which rules fire, and which of them wins |
+//! | `exec` | what of that holds when a task of the run starts a program |
+//! | `callers` | who starts it, for rules that hold only for what somebody starts |
+//! | `environment` | which variables it may carry then |
 //! | `grammar`, `value` | whether an allow rule covers every word: in doubt, no |
 //! | `sed` | whether a script for `sed` does nothing but print and change text |
 //! | `loose` | whether a word could be what another rule is about: in doubt, yes |
@@ -18,8 +21,11 @@
 //! keeps a program inside.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod callers;
 mod decide;
+mod environment;
 mod examples;
+mod exec;
 #[cfg(test)]
 mod fixture;
 mod grammar;
@@ -38,6 +44,7 @@ use crate::profile::Power;
 
 pub use decide::decide;
 pub use examples::{ExampleFailure, check_examples};
+pub use exec::{ExecVerdict, decide_exec};
 
 /// "Decided: yes." Only [`decide`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

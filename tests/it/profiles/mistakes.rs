@@ -266,7 +266,7 @@ const PACK_MISTAKES: &[(&str, &str, &str)] = &[
     (
         "{ flags = [\"-v\"] }",
         "{ flag = [\"-v\"] }",
-        "packs/tools.toml:15:14 `rule.arguments`: a table here has one of the keys `one_of`, `flags`, `option`, `options`, `operands`, `after`, `rest`",
+        "packs/tools.toml:15:14 `rule.arguments`: a table here has one of the keys `one_of`, `flags`, `option`, `options`, `operands`, `after`, `rest`, `words`",
     ),
     (
         "{ flags = [\"-v\"] }",
