@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
+use super::probe;
 use crate::model::lies_in;
 use crate::sys::{descriptor, process};
 
@@ -115,9 +116,7 @@ fn limits_hold(directory: &OwnedFd) -> bool {
     if !put(c"memory.swap.max", b"0") && swaps() {
         return false;
     }
-    #[expect(unsafe_code, reason = "a process to be put there")]
-    // SAFETY: `leave` calls only `sys`, and rung has one thread when it looks at the host.
-    let forked = unsafe { process::fork(0, Some(directory.as_fd()), directory, leave) };
+    let forked = probe::start(0, Some(directory.as_fd()), directory, leave);
     forked.is_ok_and(|it| process::wait_for(it.pid) == Ok(0))
 }
 

@@ -249,7 +249,7 @@ fn put_right(state: &Path, marker: &Marker, live: bool) -> Settled {
 }
 
 /// Whether nothing can have the name, because its first component is not there: the `last` one that
-/// was not, or one that is looked for now.
+/// was not, or one that a look here finds missing.
 fn is_absent<'a>(
     marker: &Marker,
     base: &OwnedFd,
