@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 use crate::model::{Arg, Layer, Level, Origin, ProgramFact, ProgramLocation, Request};
 use crate::policy::callers::lies_in_program_tree;
 use crate::policy::grammar;
-use crate::policy::grammar::Misfit;
+use crate::policy::grammar::{Misfit, Payload};
 use crate::policy::loose;
 use crate::policy::refusal;
 use crate::policy::value::Place;
 use crate::policy::{Permit, Verdict};
 use crate::profile::{Argument, Class, Decision, Ladder, Power, Profile, Rule};
+
+/// Stands for what `xargs` adds to a command.
+const ADDED_PATH: &str = "x";
 
 /// How many commands may start one another on one command line (`nice timeout 5 ls` is three).
 const NESTING_MAX: usize = 4;
@@ -258,7 +261,7 @@ fn judge_link<'a>(
 /// What the rules say about names and words alone.
 pub(super) fn judge<'a>(
     profile: &'a Profile,
-    command: &Command<'a>,
+    command: &Command<'_>,
     place: &Place<'_>,
     depth: usize,
 ) -> Finding<'a> {
@@ -288,14 +291,15 @@ pub(super) fn judge<'a>(
 pub(super) fn apply<'a>(
     profile: &'a Profile,
     rule: &'a Rule,
-    command: &Command<'a>,
+    command: &Command<'_>,
     place: &Place<'_>,
     depth: usize,
 ) -> Result<Finding<'a>, Misfit> {
     let program = profile.exec.programs.get(command.name);
     let reading = grammar::read(rule, program, command.words, place)?;
     let force_environment = program.map(|it| it.force_environment.clone()).unwrap_or_default();
-    let Some(payload) = reading.payload else {
+    let payloads = reading.payloads.iter().map(|it| judge_payload(profile, *it, place, depth + 1));
+    let Some(mut finding) = payloads.max_by(|a, b| precedence(a).cmp(&precedence(b))) else {
         return Ok(Finding::Allowed(Allowed {
             rule: rule.id.clone(),
             power: rule.power,
@@ -303,7 +307,6 @@ pub(super) fn apply<'a>(
             force_environment,
         }));
     };
-    let mut finding = judge_payload(profile, payload, place, depth + 1);
     if let Finding::Allowed(allowed) = &mut finding {
         let inner = std::mem::replace(&mut allowed.force_environment, force_environment);
         allowed.force_environment.extend(inner);
@@ -315,7 +318,24 @@ pub(super) fn apply<'a>(
 /// the search path that the plan sets, so here only a plain name counts.
 fn judge_payload<'a>(
     profile: &'a Profile,
-    payload: &'a [Arg],
+    payload: Payload<'_>,
+    place: &Place<'_>,
+    depth: usize,
+) -> Finding<'a> {
+    let whole = judge_words(profile, payload.words, place, depth);
+    if !payload.open {
+        return whole;
+    }
+    // Which paths are added is known when it runs, and then each command is decided by itself.
+    let mut words = payload.words.to_vec();
+    words.extend(Arg::try_from(ADDED_PATH).ok());
+    let more = judge_words(profile, &words, place, depth);
+    if precedence(&more) > precedence(&whole) { more } else { whole }
+}
+
+fn judge_words<'a>(
+    profile: &'a Profile,
+    payload: &[Arg],
     place: &Place<'_>,
     depth: usize,
 ) -> Finding<'a> {
@@ -390,7 +410,7 @@ fn precedence<'a>(finding: &'a Finding<'_>) -> (u8, Reverse<&'a str>) {
     }
 }
 
-fn nearest<'a>(command: &Command<'a>, misfits: Vec<(&'a Rule, Misfit)>) -> Nearest<'a> {
+fn nearest<'a>(command: &Command<'_>, misfits: Vec<(&'a Rule, Misfit)>) -> Nearest<'a> {
     let furthest =
         misfits.into_iter().max_by(|(a, x), (b, y)| (x.covered, &b.id).cmp(&(y.covered, &a.id)));
     match furthest {

@@ -133,14 +133,15 @@ pub(super) fn fits(value: &ValueType, word: &[u8], form: Form, place: &Place<'_>
             | ValueType::Revision
             | ValueType::Name
             | ValueType::SedScript
-            | ValueType::Argv => false,
+            | ValueType::Argv
+            | ValueType::ArgvOpen => false,
         };
     }
     match value {
         ValueType::PathRead => !word.is_empty(),
         ValueType::PathWrite => is_path_for_writing(word, place),
         ValueType::PathWorkspace => is_path_inside(word, place),
-        ValueType::Argv => false, // decided by the caller, never as one word
+        ValueType::Argv | ValueType::ArgvOpen => false, // decided by the caller, never as one word
         ValueType::Uint
         | ValueType::Int
         | ValueType::Duration
@@ -172,9 +173,11 @@ fn is_text_of(value: &ValueType, text: &str, place: &Place<'_>) -> bool {
         ValueType::Revision => is_revision(text, place),
         ValueType::Name => is_name(text),
         ValueType::SedScript => sed::is_harmless(text),
-        ValueType::PathRead | ValueType::PathWrite | ValueType::PathWorkspace | ValueType::Argv => {
-            false
-        }
+        ValueType::PathRead
+        | ValueType::PathWrite
+        | ValueType::PathWorkspace
+        | ValueType::Argv
+        | ValueType::ArgvOpen => false,
     }
 }
 
@@ -204,7 +207,7 @@ pub(super) fn describe(value: &ValueType) -> String {
         ValueType::SedScript => {
             "a sed script of `p d q =`, `s///` and `y///` commands, which run and write nothing"
         }
-        ValueType::Argv => "a command",
+        ValueType::Argv | ValueType::ArgvOpen => "a command",
     };
     plain.to_owned()
 }

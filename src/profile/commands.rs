@@ -260,6 +260,7 @@ fn value_type(node: &Node) -> Option<ValueType> {
         "name" => ValueType::Name,
         "sed-script" => ValueType::SedScript,
         "argv" => ValueType::Argv,
+        "argv-open" => ValueType::ArgvOpen,
         _ => return None,
     })
 }

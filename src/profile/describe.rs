@@ -536,6 +536,7 @@ fn value_type() -> Shape {
             "name",
             "sed-script",
             "argv",
+            "argv-open",
         ]),
         Shape::Table(vec![required("enum", "One of these words.", list(Shape::Text(Text::Word)))]),
         Shape::Table(vec![required(

@@ -102,8 +102,11 @@ pub enum ValueType {
     KeyValue(Vec<String>),
     /// A git revision, range or path: no leading dash, no `:/` magic beyond paths.
     Revision,
-    /// The words from here on are a command of their own and are decided again.
+    /// The words from here on are a command of their own and are decided again. As the value of an
+    /// option, it ends at `;` or at `{} +`.
     Argv,
+    /// The same, and the program adds words of its own to it: paths, read from somewhere else.
+    ArgvOpen,
     /// A file below the workspace that is program text: run, whoever wrote it.
     PathWorkspace,
     /// A plain name: letters, digits and `. _ - / : @ + % ,`, so no assignment and no pattern.

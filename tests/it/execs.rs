@@ -170,3 +170,31 @@ fn nobody_may_start_what_leaves_the_sandbox() {
     // The control: the same callers start what they need.
     assert_eq!(decided(&fact("make > sh -c x > cc x.c"), Level::TestExecution).0, "allow");
 }
+
+/// Run it with `cargo test --release --test it execs -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures: a time belongs to a machine and a release build"]
+fn one_decision_takes_less_than_twenty_microseconds() {
+    const ROUNDS: u32 = 2000;
+    let environment: Vec<String> = (0..60).map(|it| format!("CARGO_PKG_{it}=value")).collect();
+    let mut worst = 0.0;
+    for row in rows().into_iter().filter(|it| it.verdict == "allow") {
+        let mut fact = row.fact;
+        let inherited = fact.caller.lineage.iter().any(|it| it.path.ends_with("cargo"));
+        if inherited {
+            fact.environment
+                .extend(environment.iter().map(|it| Arg::try_from(it.as_str()).unwrap()));
+        }
+        let request = request(row.level);
+        let (profile, given) = (&PROFILES[&row.level], given());
+        let start = std::time::Instant::now();
+        for _ in 0..ROUNDS {
+            let verdict = decide_exec(std::hint::black_box(&fact), &request, profile, &given);
+            assert!(matches!(std::hint::black_box(verdict), ExecVerdict::Allow { .. }));
+        }
+        let micros = start.elapsed().as_secs_f64() * 1e6 / f64::from(ROUNDS);
+        println!("{micros:6.2} us  {}", row.line);
+        worst = f64::max(worst, micros);
+    }
+    assert!(worst < 20.0, "{worst} us");
+}
