@@ -64,7 +64,7 @@ fn memory_ends_at_the_limit() {
 #[test]
 fn memory_below_the_limit_is_free() {
     let place = place_with(1, "limits = { memory = \"400 MiB\" }");
-    let run = place.rung(1).option(&["--timeout", "1 s"]);
+    let run = place.rung(1).option(&["--timeout", "5 s"]);
     let ended = run.probe(&["occupy", "100"]).end();
     stopped_by(&ended, "limits.wall");
     assert!(ended.text().contains("occupied"));
