@@ -20,6 +20,7 @@
 mod consider;
 mod gate;
 pub mod inspect;
+mod kept;
 mod launch;
 mod profiles;
 mod record;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
@@ -82,6 +83,9 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
         ("empty", paths) => empty(paths),
         ("populate", [path]) => populate(Path::new(path)),
         ("open", []) => open_many(),
+        ("hoard", []) => hoard(),
+        ("cope", [_, ..]) => cope(bytes),
+        ("hold", [_, ..]) => cope(bytes).and_then(|()| pause_for_ever()),
         ("signal-all", [signal]) => signal_all(number(signal)?),
         ("shout", []) => shout(),
         ("flip", [path, target]) => flip(Path::new(path), Path::new(target)),
@@ -423,6 +427,22 @@ fn open_many() -> Tried {
         }
     }
     Ok(())
+}
+
+/// Opens files until the kernel refuses, and never closes them.
+fn hoard() -> Tried {
+    for _ in 0..FILES_TRIED {
+        _ = File::open("/dev/null")?.into_raw_fd();
+    }
+    Ok(())
+}
+
+/// Whatever the kernel refuses, this goes on.
+fn cope(words: &[OsString]) -> Tried {
+    match act(words) {
+        Ok(()) | Err(Refused::By(_)) => ready(),
+        Err(refused) => Err(refused),
+    }
 }
 
 /// Sends a signal to every process there may be but this one and its parent. 0: one was there.

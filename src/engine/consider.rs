@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::profiles::profile_for;
 use super::{Ask, Considered, Directories, EngineError, Ready, Surroundings};
 use crate::host;
-use crate::model::{Arg, HostFacts, Level, ProgramFact, Request};
+use crate::model::{Arg, HostFacts, Level, ProgramFact, Request, is_plain, walk_order};
 use crate::plan::{self, syscalls};
 use crate::policy::{self, Verdict, shell};
 use crate::profile::{self, Ladder, Profile, Settings};
@@ -36,13 +36,13 @@ pub(super) fn consider_below(
     tracing::Span::current().record("level", level.number());
     let layers = around.layers()?;
     let mut host = host::facts(&around.directories.state.join("host"), plan::lasting_paths)?;
-    host.state_directories = state_directories(&around.directories);
+    host.state_directories = state_directories(&around.directories)?;
     host.user_home = around.user_home.as_ref().and_then(|it| fs::canonicalize(it).ok());
     let (cwd, workspace) = places(&ask, around)?;
     let argv = shell::carried(&ask.argv).unwrap_or(ask.argv);
     // A text for a shell may name any program.
     let names = (!shell::may_have_text(&argv)).then(|| names(&argv));
-    let mut profile = profile_for(level, &layers, names.as_deref())?;
+    let mut profile = profile_for(level, &layers, names.as_deref(), &around.directories.state)?;
     find_paths(&mut host, &profile, &workspace, around)?;
     let program = program(&argv, &profile, &host, &around.home, (&cwd, &workspace))?;
     // A rule may be about the name of the object behind a link.
@@ -50,7 +50,7 @@ pub(super) fn consider_below(
         && !names.contains(&name)
     {
         let names: Vec<&str> = names.iter().copied().chain([name]).collect();
-        profile = profile_for(level, &layers, Some(&names))?;
+        profile = profile_for(level, &layers, Some(&names), &around.directories.state)?;
     }
     if let Some(wall) = ask.wall_max {
         profile.limits.wall.max = profile.limits.wall.max.min(wall);
@@ -74,7 +74,7 @@ pub(super) fn consider_below(
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
         return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
     }
-    explain_refusal(ceiling, request, &layers)
+    explain_refusal(ceiling, request, &layers, around)
 }
 
 /// Decides once more with every level at hand, so that the refusal can say which one would do.
@@ -82,10 +82,11 @@ fn explain_refusal(
     ceiling: Level,
     request: Request,
     layers: &[profile::Layer],
+    around: &Surroundings,
 ) -> Result<Considered, EngineError> {
     let levels = Level::ALL.into_iter().filter(|it| *it <= ceiling.max(request.level));
     let profiles = levels
-        .map(|level| Ok((level, profile_for(level, layers, None)?)))
+        .map(|level| Ok((level, profile_for(level, layers, None, &around.directories.state)?)))
         .collect::<Result<BTreeMap<_, _>, EngineError>>()?;
     let ladder = Ladder { ceiling, profiles };
     let verdict = policy::decide(&request, &ladder);
@@ -143,7 +144,8 @@ pub(super) fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathB
     let start = around.cwd.as_deref().ok_or(EngineError::NoDirectory)?;
     let cwd = match &ask.directory {
         Some(directory) => canonical(&start.join(directory))?,
-        None => canonical(start)?,
+        // The kernel's own name of it, which has no links in it.
+        None => start.to_path_buf(),
     };
     if let Some(workspace) = &ask.workspace {
         let workspace = canonical(&start.join(workspace))?;
@@ -167,11 +169,17 @@ pub(super) fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathB
     Ok((cwd, workspace))
 }
 
-pub(super) fn state_directories(directories: &Directories) -> Vec<PathBuf> {
-    [&directories.state, &directories.system, &directories.user]
-        .into_iter()
-        .map(|it| fs::canonicalize(it).unwrap_or_else(|_| it.clone()))
-        .collect()
+pub(super) fn state_directories(directories: &Directories) -> Result<Vec<PathBuf>, EngineError> {
+    let spelled = [&directories.state, &directories.system, &directories.user];
+    let mut sorted = spelled.map(PathBuf::clone);
+    sorted.sort_unstable_by(|a, b| walk_order(a, b));
+    let found = host::look(&sorted)?;
+    let canonical = |it: &PathBuf| match found.get(it) {
+        Some(fact) => fact.canonical.clone(),
+        None if is_plain(it) => it.clone(),
+        None => fs::canonicalize(it).unwrap_or_else(|_| it.clone()),
+    };
+    Ok(spelled.map(canonical).to_vec())
 }
 
 /// Names that are text pass to the profile's allowlist; others could not be on it.

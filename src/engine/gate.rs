@@ -117,7 +117,7 @@ impl<'a> Keeper<'a> {
 
     fn whole_profile(&self) -> Result<Profile, String> {
         let layers = self.around.layers().map_err(|error| error.to_string())?;
-        let profile = profile_for(self.request.level, &layers, None);
+        let profile = profile_for(self.request.level, &layers, None, &self.around.directories.state);
         let profile = profile.map_err(|error| error.to_string())?;
         if profile.digest != self.digest {
             return Err("the profile has changed since the run was decided".to_owned());

@@ -44,12 +44,13 @@ pub(super) fn launch(
     let keeper = RefCell::new(Keeper::new(&request, &plan, around)?);
     let ledger = RefCell::new(ledger);
     drop((permit, profile));
-    let mut watch = None;
-    let mut arm = || -> Result<(), WatchError> {
+    let watch = RefCell::new(None);
+    let arm = || -> Result<(), WatchError> {
         let (state, workspace) = (&around.directories.state, &request.workspace);
-        watch = watched::arm(state, &run, workspace, &watched, &guarded)?;
+        watch.replace(watched::arm(state, &run, workspace, &watched, &guarded)?);
         Ok(())
     };
+    let mut settled = None;
     let ended = launch::run(Launch {
         recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
@@ -62,9 +63,11 @@ pub(super) fn launch(
             },
         },
         overlapped: &mut || ledger.borrow().sync().map_err(|error| error.to_string()),
+        over: &mut || settled = watch.take().map(watched::Watch::settle),
     });
     let ledger = ledger.into_inner();
-    let Settled { undone, changed, left } = watch.map(watched::Watch::settle).unwrap_or_default();
+    let settled = settled.or_else(|| watch.take().map(watched::Watch::settle));
+    let Settled { undone, changed, left } = settled.unwrap_or_default();
     let Ended { status, started, usage, mut denials, notes } =
         ended.unwrap_or_else(|error| Ended {
             status: Status::Failed { reason: error.to_string() },

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{EngineError, Surroundings};
+use super::{EngineError, Surroundings, kept};
 use crate::model::Level;
 use crate::profile::{self, Profile, Settings};
 
@@ -31,7 +31,7 @@ impl Surroundings {
 
     /// The whole profile of one level, with the organisation's and the user's changes.
     pub fn profile(&self, level: Level) -> Result<Profile, EngineError> {
-        profile_for(level, &self.layers()?, None)
+        profile_for(level, &self.layers()?, None, &self.directories.state)
     }
 
     /// The files of the organisation and of the user, where there are any.
@@ -48,12 +48,13 @@ impl Surroundings {
     }
 }
 
-/// The profile of a level: where nobody has changed anything, only what concerns the named programs,
-/// if any are named.
+/// The profile of a level, or only what concerns the named programs, if any are named. Where somebody
+/// changed something it may be remembered from an earlier run.
 pub(super) fn profile_for(
     level: Level,
     layers: &[profile::Layer],
     programs: Option<&[&str]>,
+    state: &Path,
 ) -> Result<Profile, EngineError> {
     if layers.is_empty() {
         let decoded = match programs {
@@ -62,9 +63,16 @@ pub(super) fn profile_for(
         };
         return decoded.map_err(|error| EngineError::Profile(error.to_string()));
     }
+    let key = profile::key(level, layers);
+    if let Some(known) = kept::recall(state, key, programs) {
+        return Ok(known);
+    }
     let mut all = vec![profile::built_in_layer()];
     all.extend_from_slice(layers);
-    profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
+    let profile =
+        profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))?;
+    kept::remember(state, key, profile.clone());
+    Ok(profile)
 }
 
 /// The text of a regular file that is no larger than a person would write it.

@@ -337,7 +337,7 @@ impl<'a> Scene<'a> {
         profile.limits.wall.max = profile.limits.wall.max.min(Span(PROBE_MS_MAX));
         let directories = &self.around.directories;
         let mut host = host::facts(&directories.state.join("host"), plan::lasting_paths)?;
-        host.state_directories = state_directories(directories);
+        host.state_directories = state_directories(directories)?;
         find_paths(&mut host, &profile, &self.workspace, self.around)?;
         let places: (&Path, &Path) = (&self.cwd, &self.workspace);
         let program = program(argv, &profile, &host, &self.around.home, places)?;

@@ -3,13 +3,13 @@
 //! The child calls only `sys`, like the launcher's. What it makes vanishes with it.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
 use crate::model::Mechanism;
 use crate::sys::process::{
-    self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
+    self, Child, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
 };
 use crate::sys::seccomp::Instruction;
 use crate::sys::{descriptor, landlock, mount, network, seccomp};
@@ -72,9 +72,7 @@ pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<Tried, ProbeError> {
         inner_gid_map: map(inner(gid), inner(gid)),
     };
     let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
-    #[expect(unsafe_code, reason = "the only real fork")]
-    // SAFETY: `child` calls only `sys`, and rung has one thread when it looks at the host.
-    let forked = unsafe { process::fork(flags, &kit, child) };
+    let forked = start(flags, None, &kit, child);
     let mut found = BTreeMap::new();
     match forked {
         Err(errno) => {
@@ -101,6 +99,20 @@ pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<Tried, ProbeError> {
         }
     }
     Ok(found)
+}
+
+/// Starts a process that tries something. `child` calls only `sys`, as both in this module do.
+pub(super) fn start<T>(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    kit: &T,
+    child: fn(&T) -> !,
+) -> Result<Child, Errno> {
+    #[expect(unsafe_code, reason = "the only real fork")]
+    // SAFETY: `child` calls only `sys`, and rung has one thread when it looks at the host.
+    unsafe {
+        process::fork(flags, cgroup, kit, child)
+    }
 }
 
 /// What has to work before the mechanism can be tried, first things first.

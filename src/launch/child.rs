@@ -20,7 +20,7 @@ use super::init;
 use super::kit::Kit;
 use super::report::{Failure, Message, Step};
 use super::view;
-use crate::sys::process::{self, NEW_MOUNT, NEW_USER, Sharing};
+use crate::sys::process::{self, NEW_CGROUP, NEW_MOUNT, NEW_USER, Sharing};
 use crate::sys::{capability, descriptor, landlock, network, pty, seccomp};
 
 /// Exit status of a process that could not do its part; the message says why.
@@ -84,7 +84,8 @@ fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     // them or make them writable again (mount_namespaces(7)).
     process::unshare(NEW_USER | NEW_MOUNT).map_err(at(Step::SecondUserNamespace))?;
     map_inner_ids(kit, proc.as_fd()).map_err(at(Step::SecondUserNamespace))?;
-    drop(proc);
+    // Still detached from every tree, so closing it would wait for all processors (RCU).
+    view::leave_open(proc);
     // Out of the supervisor's process group and session, which signals could reach.
     process::new_session().map_err(at(Step::Session))?;
     process::new_session_keyring().map_err(at(Step::Session))?;
@@ -102,7 +103,8 @@ fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     #[expect(unsafe_code, reason = "the second of the two clones")]
     // SAFETY: `payload` calls only `sys`, and this process, itself just cloned, has one thread.
     // `start` and `clone` stay where they are, because this function is not left any more.
-    let child = unsafe { clone.start(0) }.map_err(at(Step::PayloadFork))?;
+    let child = unsafe { clone.start(0, kit.cgroup.as_ref().map(AsFd::as_fd)) };
+    let child = child.map_err(at(Step::PayloadFork))?;
     init::run(kit, child.pid, start.terminal.as_ref().map(AsFd::as_fd))
 }
 
@@ -164,6 +166,10 @@ fn add_inner_rules(kit: &Kit) -> Result<(), Failure> {
 /// the calls before it.
 fn become_command(start: &Start<'_>) -> Result<Infallible, Failure> {
     let kit = start.kit;
+    if kit.cgroup.is_some() {
+        // Init is in none: it could not have put this process where it cannot see.
+        process::unshare(NEW_CGROUP).map_err(at(Step::Cgroup))?;
+    }
     connect_streams(start).map_err(at(Step::Streams))?;
     for (index, (resource, value)) in kit.limits.iter().enumerate() {
         process::limit(*resource, *value).map_err(at_index(Step::ResourceLimits, index))?;

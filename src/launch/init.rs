@@ -5,12 +5,14 @@
 //! its supervisor, because the control pipe closes whatever way the supervisor dies; and when it
 //! ends, the kernel kills what is left in the namespace.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
 use super::child::{at, drop_privileges};
 use super::kit::Kit;
+use super::limits;
 use super::report::{Ended, Failure, Message, Step};
 use crate::sys::{descriptor, landlock, process, seccomp};
 
@@ -46,7 +48,7 @@ pub(super) fn run(kit: &Kit, payload: i32, terminal: Option<BorrowedFd<'_>>) -> 
         process::exit_now(BROKEN)
     }
     let status = supervise(&wires, payload, children.as_fd());
-    finish(&wires, status)
+    finish(&wires, status, full(&kit.places))
 }
 
 fn confine(kit: &Kit) -> Result<std::os::fd::OwnedFd, Failure> {
@@ -155,15 +157,27 @@ fn pass_on(wires: &Wires<'_>, payload: i32) {
     }
 }
 
+/// Which of the run's own file systems are full, before what is in them is gone with its owners.
+fn full(places: &[CString]) -> u64 {
+    let mut full = 0;
+    for (index, place) in places.iter().enumerate() {
+        // What cannot be asked is not full: no limit is kept here.
+        if let Ok(left) = descriptor::space(place) {
+            full |= limits::bits(index, left.blocks == 0, left.files == 0);
+        }
+    }
+    full
+}
+
 /// Ends everything that is left, then says so, then goes.
-fn finish(wires: &Wires<'_>, status: i32) -> ! {
+fn finish(wires: &Wires<'_>, status: i32, full: u64) -> ! {
     // Where nobody may be killed there is nothing to wait for: the kernel ends whoever is left when
     // this process does, and the supervisor waits for that.
     if process::kill(-1, libc::SIGKILL).is_ok() {
         while process::wait_any(true).is_ok() {}
     }
     let (user_ms, system_ms, peak_rss_kib) = process::children_usage();
-    let ended = Ended { status, user_ms, system_ms, peak_rss_kib };
+    let ended = Ended { status, user_ms, system_ms, peak_rss_kib, full };
     if Message::Ended(ended).send(wires.status).is_err() {
         process::exit_now(BROKEN)
     }

@@ -12,9 +12,9 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::LaunchError;
+use super::{LaunchError, limits};
 use crate::model::{PathKind, Streams};
-use crate::plan::{Access, FsRights, SandboxPlan, ViewEntry, What};
+use crate::plan::{Access, FsRights, ProcessesBy, SandboxPlan, ViewEntry, What};
 use crate::sys::mount::{NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
 use crate::sys::process::{self, Image};
 use crate::sys::seccomp::Instruction;
@@ -56,6 +56,10 @@ pub(super) struct Kit {
     pub(super) streams: [Option<OwnedFd>; 3],
     pub(super) filter: Vec<Instruction>,
     pub(super) image: Image,
+    /// Where the command's process is started, instead of in a cgroup namespace of init's.
+    pub(super) cgroup: Option<OwnedFd>,
+    /// File systems of the run's own, of which init tells whether they are full.
+    pub(super) places: Vec<CString>,
 }
 
 /// A pseudo terminal from the sandbox's own `devpts`.
@@ -297,8 +301,14 @@ pub(super) fn limits(plan: &SandboxPlan) -> Vec<(u32, u64)> {
     const MEMLOCK_BYTES: u64 = 64 << 10;
     const MSGQUEUE_BYTES: u64 = 800 << 10;
     const SIGNALS_PENDING: u64 = 4096;
+    /// Where a cgroup keeps the processes it comes first, because it can be asked afterwards.
+    const PROCESSES_BEYOND: u64 = 16;
+    let processes = match plan.limits.processes_by {
+        ProcessesBy::Cgroup => plan.limits.processes.max.0.saturating_add(PROCESSES_BEYOND),
+        ProcessesBy::Kernel | ProcessesBy::Polling => plan.limits.processes.max.0,
+    };
     vec![
-        (process::LIMIT_NPROC, plan.limits.processes.max.0),
+        (process::LIMIT_NPROC, processes),
         (process::LIMIT_NOFILE, plan.limits.open_files.max.0),
         (process::LIMIT_FSIZE, plan.limits.file.max.0),
         (process::LIMIT_MEMLOCK, MEMLOCK_BYTES),
@@ -327,6 +337,11 @@ pub(super) fn image(plan: &SandboxPlan) -> Result<Image, LaunchError> {
         })
         .collect::<Result<_, _>>()?;
     Ok(Image::new(c_string(command.program.as_os_str().as_bytes())?, argv, envp))
+}
+
+/// The run's own file systems.
+pub(super) fn places(plan: &SandboxPlan) -> Result<Vec<CString>, LaunchError> {
+    limits::places(plan).iter().map(|it| c_string(it.path.as_os_str().as_bytes())).collect()
 }
 
 /// Whether the run gets a terminal of its own.

@@ -14,11 +14,13 @@
 //! is made durable while the command may already run, and a failure of that ends the command. The
 //! start is recorded by the caller together with the end.
 
+mod cgroup;
 mod child;
 mod confine;
 pub mod gate;
 mod init;
 mod kit;
+mod limits;
 mod memory;
 pub mod output;
 mod passed;
@@ -43,7 +45,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::model::{Denial, Status, Usage};
-use crate::plan::{Gate, RecordedPlan, syscalls};
+use crate::plan::{Gate, MemoryBy, RecordedPlan, syscalls};
 use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS, Sharing,
 };
@@ -71,6 +73,8 @@ pub enum LaunchError {
     Supervised,
     #[error("{0} is a directory, by which the command could walk around its view; redirect it")]
     DirectoryStream(&'static str),
+    #[error("sandbox not established: {doing} `{}` failed: {errno}", path.display())]
+    Cgroup { doing: &'static str, path: PathBuf, errno: Errno },
     #[error("the sandbox's init ended before the command was started")]
     InitLost,
     #[error("the protected names could not be watched: {0}")]
@@ -110,6 +114,9 @@ pub struct Launch<'a> {
     pub judge: gate::Judge<'a>,
     /// Called once when the command may be starting: makes the decision record durable.
     pub overlapped: &'a mut dyn FnMut() -> Result<(), String>,
+    /// Called once when every process of the run but init has ended, while the kernel takes the
+    /// sandbox down. Not called where init did not say so.
+    pub over: &'a mut dyn FnMut(),
 }
 
 impl std::fmt::Debug for Launch<'_> {
@@ -143,15 +150,21 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
     let rules = kit::rules(plan)?;
     let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
     let (streams, relay) = streams::of(plan)?;
-    let (kit, mut wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
-    let supervised = supervise::Supervised::of(plan, &kit.view);
+    let (mut kit, mut wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
+    let cgroup = match &plan.limits.memory_by {
+        MemoryBy::Cgroup(place) => Some(cgroup::Cgroup::make(place, &plan.limits)?),
+        MemoryBy::Polling => None,
+    };
+    kit.cgroup = cgroup.as_ref().map(cgroup::Cgroup::copy).transpose()?;
+    let supervised = supervise::Supervised::of(plan, &kit.view, cgroup);
     let started = std::time::Instant::now();
     let clone = Sharing::new(&kit, child::main).map_err(LaunchError::Namespaces)?;
-    let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
+    let own = if kit.cgroup.is_none() { NEW_CGROUP } else { 0 };
+    let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | own;
     #[expect(unsafe_code, reason = "the first of the two clones")]
     // SAFETY: `child::main` calls only `sys`. `kit` and `clone` are dropped after `guard`, which waits
     // until init has ended. `run` is called by the one-thread stage only.
-    let child = unsafe { clone.start(flags) }.map_err(LaunchError::Namespaces)?;
+    let child = unsafe { clone.start(flags, None) }.map_err(LaunchError::Namespaces)?;
     let guard = KillOnDrop(&child);
     // From here on the child works by itself; what follows happens meanwhile, and the command
     // starts only after the word below.
@@ -173,8 +186,14 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
     arena::trim();
     let line = wires.gate.take();
     let gate = line.map(|line| gate::Gate::new(orders, launch.judge, child.pid, line));
-    let ended =
-        supervise::until_the_end(&supervised, &child, &wires, signals, relay, gate, started);
+    let ended = supervise::until_the_end(
+        &supervised,
+        &child,
+        (&wires, signals),
+        (relay, gate),
+        started,
+        launch.over,
+    );
     drop(guard);
     ended
 }
@@ -248,6 +267,8 @@ fn prepare(
             .map(|it| Instruction { code: it.code, if_true: it.jt, if_false: it.jf, k: it.k })
             .collect(),
         image: kit::image(plan)?,
+        cgroup: None,
+        places: kit::places(plan)?,
     };
     Ok((kit, Wires { control: control_write, status: status_read, terminal, gate }))
 }

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::cgroup::{Cgroup, Fired};
 use super::gate::Gate;
 use super::output::Relay;
 use super::report::{self, Failure, MESSAGE_BYTES, Message, Step};
 use super::terminal::{Passing, Terminal};
-use super::{Ended, LaunchError, Wires, init, kit, memory, passed};
+use super::{Ended, LaunchError, Wires, init, kit, limits, memory, passed};
 use crate::model::{Bytes, Denial, Layer, Level, Origin, Status, Streams, Usage};
-use crate::plan::{LimitPlan, Limited, MemoryBy, ProcessesBy, SandboxPlan};
+use crate::plan::{LimitPlan, Limited, SandboxPlan};
 use crate::sys::descriptor;
 use crate::sys::process::{self, Child, mask_of};
 
@@ -64,13 +65,16 @@ pub(super) struct Supervised {
     program: String,
     /// What each operation on the view is about, for the message if it fails.
     view: Vec<Box<str>>,
-    limits: LimitPlan,
+    pub(super) limits: LimitPlan,
+    /// Private places, in the order of init's last word.
+    pub(super) places: Vec<limits::Place>,
+    cgroup: Option<Cgroup>,
     output_max: Option<Limited<Bytes>>,
     streams: Streams,
 }
 
 impl Supervised {
-    pub(super) fn of(plan: &SandboxPlan, view: &[kit::Operation]) -> Self {
+    pub(super) fn of(plan: &SandboxPlan, view: &[kit::Operation], cgroup: Option<Cgroup>) -> Self {
         let words: Vec<String> = plan.command.argv.iter().map(ToString::to_string).collect();
         Self {
             level: plan.level,
@@ -78,6 +82,8 @@ impl Supervised {
             program: plan.command.program.display().to_string(),
             view: view.iter().map(|it| it.place().into()).collect(),
             limits: plan.limits.clone(),
+            places: limits::places(plan),
+            cgroup,
             output_max: plan.output.max.clone(),
             streams: plan.streams,
         }
@@ -99,11 +105,10 @@ struct Seen {
 pub(super) fn until_the_end(
     run: &Supervised,
     child: &Child,
-    wires: &Wires,
-    signals: &OwnedFd,
-    mut relay: Option<Relay>,
-    mut gate: Option<Gate<'_>>,
+    (wires, signals): (&Wires, &OwnedFd),
+    (mut relay, mut gate): (Option<Relay>, Option<Gate<'_>>),
     started: Instant,
+    over: &mut dyn FnMut(),
 ) -> Result<Ended, LaunchError> {
     let mut terminal = open_terminal(run, wires)?;
     let mut seen = Seen::default();
@@ -150,11 +155,20 @@ pub(super) fn until_the_end(
         }
         clock.act(run, child, wires, &mut seen);
     }
+    if seen.ended.is_some() {
+        over();
+    }
     let init = process::wait_for(child.pid)
         .map_err(|errno| LaunchError::Supervise { doing: "waiting for init", errno })?;
     let removed = terminal.map(Terminal::finish).transpose()?;
     let left_out = relay.map(|relay| pass_the_rest(relay, signals)).transpose()?;
+    let fired = run.cgroup.as_ref().map(Cgroup::fired).unwrap_or_default();
+    killed_for_memory(run, fired, &mut seen);
     let mut ended = conclude(run, &seen, init, started)?;
+    if ended.started {
+        let full = seen.ended.map_or(0, |it| it.full);
+        limited(&mut ended, limits::refused(run, full, seen.peak, fired));
+    }
     ended.notes.extend(removed.and_then(|it| it.sentence()));
     ended.notes.extend(left_out.into_iter().flatten());
     Ok(ended)
@@ -333,41 +347,39 @@ struct Clock {
     /// Set when the command was asked to end.
     kill_at: Option<Instant>,
     killed: bool,
-    look_at: Option<Instant>,
+    look_at: Instant,
     page_bytes: u64,
 }
 
 impl Clock {
     fn new(run: &Supervised, started: Instant) -> Self {
-        let polling = run.limits.memory_by == MemoryBy::Polling
-            || run.limits.processes_by == ProcessesBy::Polling;
         Self {
             wall_end: started + run.limits.wall.max.duration(),
             kill_at: None,
             killed: false,
-            look_at: polling.then(|| started + MEMORY_LOOK),
+            look_at: started + MEMORY_LOOK,
             page_bytes: 4096,
         }
     }
 
     /// Milliseconds until something has to be done without anybody asking.
     fn until(&self, gate: Option<Instant>) -> u64 {
-        let own = [self.kill_at.unwrap_or(self.wall_end)];
-        let next = own.into_iter().chain(self.look_at).chain(gate).min();
-        let left = next.map_or(Duration::ZERO, |it| it.saturating_duration_since(Instant::now()));
+        let own = self.kill_at.unwrap_or(self.wall_end).min(self.look_at);
+        let next = gate.map_or(own, |gate| own.min(gate));
+        let left = next.saturating_duration_since(Instant::now());
         // Rounded up, so that the loop does not spin through the last millisecond.
         u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
     }
 
     fn act(&mut self, run: &Supervised, child: &Child, wires: &Wires, seen: &mut Seen) {
         let now = Instant::now();
-        if self.look_at.is_some_and(|at| now >= at) && !self.killed {
-            self.look_at = Some(now + MEMORY_LOOK);
+        if now >= self.look_at && !self.killed {
+            self.look_at = now + MEMORY_LOOK;
             self.look(run, child, seen);
         }
         if let Some(at) = self.kill_at {
             if now >= at && !self.killed {
-                self.kill(child);
+                self.kill(run, child);
             }
         } else if now >= self.wall_end {
             let limit = &run.limits.wall;
@@ -392,23 +404,28 @@ impl Clock {
             format!("it printed more than {}", limit.max),
             "print less, or into a file of the workspace",
         ));
-        self.kill(child);
+        self.kill(run, child);
     }
 
-    fn kill(&mut self, child: &Child) {
+    fn kill(&mut self, run: &Supervised, child: &Child) {
         self.killed = true;
         self.kill_at = Some(Instant::now() + Duration::from_secs(3600));
+        if let Some(cgroup) = &run.cgroup {
+            cgroup.kill();
+        }
         // Fails only if init has ended already.
         _ = process::signal(child.pidfd.as_fd(), libc::SIGKILL);
     }
 
     fn look(&mut self, run: &Supervised, child: &Child, seen: &mut Seen) {
         let limit = &run.limits.memory;
-        let found = match memory::occupied(child.pid, self.page_bytes) {
+        let files_max = run.limits.open_files.max.0;
+        let found = match memory::occupied(child.pid, self.page_bytes, files_max) {
             Ok(found) => found,
             Err(error) => {
-                // Init may just have ended. If not, the limit cannot be kept, so the run ends.
-                if error.kind() != std::io::ErrorKind::NotFound {
+                // Init may just have ended. If not, a limit that nobody else keeps cannot be kept, so
+                // the run ends.
+                if error.kind() != std::io::ErrorKind::NotFound && run.cgroup.is_none() {
                     let reason = format!("the memory of the run cannot be measured: {error}");
                     seen.limit.get_or_insert(denial(
                         run,
@@ -417,13 +434,15 @@ impl Clock {
                         reason,
                         "make /proc readable for the user who runs rung",
                     ));
-                    self.kill(child);
+                    self.kill(run, child);
                 }
                 return;
             }
         };
-        seen.peak.resident_bytes = seen.peak.resident_bytes.max(found.resident_bytes);
-        seen.peak.processes = seen.peak.processes.max(found.processes);
+        seen.peak = seen.peak.most(found);
+        if run.cgroup.is_some() {
+            return;
+        }
         let processes = &run.limits.processes;
         if found.processes > processes.max.0 {
             let (peak, max) = (found.processes, processes.max);
@@ -434,23 +453,34 @@ impl Clock {
                 format!("it had {peak} processes at once; {max} is the limit"),
                 "start fewer processes, for example fewer parallel jobs",
             ));
-            self.kill(child);
+            self.kill(run, child);
         }
         if found.resident_bytes > limit.max.0 {
             let peak = Bytes(found.resident_bytes >> 20 << 20);
-            seen.limit.get_or_insert(denial(
-                run,
-                "limits.memory",
-                &limit.because,
-                format!("its processes occupied {peak} together; {} is the limit", limit.max),
-                "use less memory, for example fewer parallel jobs",
-            ));
-            self.kill(child);
+            seen.limit.get_or_insert_with(|| too_much_memory(run, peak));
+            self.kill(run, child);
         }
     }
 }
 
-fn denial(run: &Supervised, rule: &str, origin: &Origin, reason: String, next: &str) -> Denial {
+fn too_much_memory(run: &Supervised, peak: Bytes) -> Denial {
+    let limit = &run.limits.memory;
+    denial(
+        run,
+        "limits.memory",
+        &limit.because,
+        format!("its processes occupied {peak} together; {} is the limit", limit.max),
+        "use less memory, for example fewer parallel jobs",
+    )
+}
+
+pub(super) fn denial(
+    run: &Supervised,
+    rule: &str,
+    origin: &Origin,
+    reason: String,
+    next: &str,
+) -> Denial {
     Denial {
         layer: Layer::Limit,
         rule: rule.to_owned(),
@@ -462,6 +492,32 @@ fn denial(run: &Supervised, rule: &str, origin: &Origin, reason: String, next: &
         next: next.to_owned(),
         count: 1,
     }
+}
+
+/// The kernel ended the run, because there was no memory left for it.
+fn killed_for_memory(run: &Supervised, fired: Fired, seen: &mut Seen) {
+    if fired.killed == 0 {
+        return;
+    }
+    let limit = &run.limits.memory;
+    let peak = fired.memory_peak.map_or(limit.max, |it| Bytes(it >> 20 << 20));
+    seen.limit.get_or_insert_with(|| too_much_memory(run, peak));
+}
+
+/// Adds what the kernel refused. A command that failed has failed by it, as far as anybody can tell;
+/// its own ending is said in the reason.
+fn limited(ended: &mut Ended, mut refused: Vec<Denial>) {
+    let own = match &ended.status {
+        Status::Exited { code: 0 } | Status::Limited { .. } => None,
+        Status::Exited { code } => Some(format!("the command then exited with {code}")),
+        Status::Signaled { signal } => Some(format!("signal {signal} then ended the command")),
+        Status::Refused | Status::Waiting | Status::NotFound | Status::Failed { .. } => return,
+    };
+    if let (Some(own), Some(first)) = (own, refused.first_mut()) {
+        first.reason = format!("{}; {own}", first.reason);
+        ended.status = Status::Limited { limit: first.rule.clone() };
+    }
+    ended.denials.extend(refused);
 }
 
 /// What the parts say together. A limit explains every ending; a failure of a step means that

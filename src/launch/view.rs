@@ -15,16 +15,19 @@ use super::report::{Failure, Step};
 use crate::sys::descriptor::{self, HERE, Identity};
 use crate::sys::mount::{self, NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
 
-/// The empty things that masks are clones of; gone from the view when it is complete.
-const EMPTY_FILE: &CStr = c".rung-empty-file";
-const EMPTY_DIRECTORY: &CStr = c".rung-empty-directory";
+/// The empty things that masks are clones of. They lie where every view has its `/proc`, and so below
+/// it when that is mounted: what is not part of the mount tree cannot be cloned before Linux 6.15, and
+/// what is part of it cannot be removed without waiting for all processors.
+const PROC: &CStr = c"proc";
+const EMPTY_FILE: &CStr = c"proc/empty-file";
+const EMPTY_DIRECTORY: &CStr = c"proc/empty-directory";
 
 const SEALED: u64 = READ_ONLY | NO_SETID | NO_DEVICES | NO_PROGRAMS;
 
 /// What the entries are attached to and cloned from.
 struct Base {
     root: OwnedFd,
-    /// Sealed clones of the empty things, of which each mask is a clone again.
+    /// Sealed mounts of the empty things, of which each mask is a clone.
     empty_file: OwnedFd,
     empty_directory: OwnedFd,
 }
@@ -55,11 +58,13 @@ fn new_root() -> Result<Base, Errno> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let root = descriptor::open_at(HERE, c".", flags, 0)?;
     let here = root.as_raw_fd();
+    descriptor::make_directory(here, PROC, 0o555)?;
     leave_open(descriptor::open_at(here, EMPTY_FILE, libc::O_CREAT | libc::O_RDONLY, 0)?);
     descriptor::make_directory(here, EMPTY_DIRECTORY, 0)?;
     let sealed = |name| {
         let tree = mount::clone_tree(here, name, false)?;
         mount::restrict(tree.as_raw_fd(), c"", SEALED, false)?;
+        mount::attach(tree.as_fd(), here, name)?;
         Ok(tree)
     };
     let (empty_file, empty_directory) = (sealed(EMPTY_FILE)?, sealed(EMPTY_DIRECTORY)?);
@@ -68,14 +73,11 @@ fn new_root() -> Result<Base, Errno> {
 
 /// Closing a descriptor of a mount costs more than attaching it, and nobody needs to wait for it:
 /// init closes them all at once while the command already runs, and exec closes the command's.
-fn leave_open(descriptor: OwnedFd) {
+pub(super) fn leave_open(descriptor: OwnedFd) {
     _ = descriptor.into_raw_fd();
 }
 
 fn seal(base: Base) -> Result<(), Errno> {
-    let here = base.root.as_raw_fd();
-    descriptor::remove(here, EMPTY_FILE, 0)?;
-    descriptor::remove(here, EMPTY_DIRECTORY, libc::AT_REMOVEDIR)?;
     mount::restrict(HERE, c".", READ_ONLY | NO_PROGRAMS, false)?;
     [base.root, base.empty_file, base.empty_directory].into_iter().for_each(leave_open);
     Ok(())
@@ -143,13 +145,16 @@ fn mount_point(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<(),
     descriptor::open_at(root.as_raw_fd(), path, flags, 0o444).map(drop)
 }
 
-/// A fresh `/proc`: a read-only clone in the view, and the writable original in our hand.
+/// Two fresh `/proc`s of the same namespace: a read-only one in the view, and a writable one in our
+/// hand, which never becomes part of the mount tree.
 fn proc(path: &CStr, masked: &[(CString, bool)], base: &Base) -> Result<OwnedFd, Errno> {
     let here = base.root.as_raw_fd();
-    let writable = mount::new_filesystem(c"proc", &[], NO_SETID | NO_DEVICES | NO_PROGRAMS)?;
-    let tree = mount::clone_tree(writable.as_raw_fd(), c"", false)?;
-    mount::restrict(tree.as_raw_fd(), c"", READ_ONLY, false)?;
-    descriptor::make_directory(here, path, 0o555)?;
+    let attributes = NO_SETID | NO_DEVICES | NO_PROGRAMS;
+    let writable = mount::new_filesystem(c"proc", &[], attributes)?;
+    let tree = mount::new_filesystem(c"proc", &[], attributes | READ_ONLY)?;
+    if path != PROC {
+        descriptor::make_directory(here, path, 0o555)?;
+    }
     mount::attach(tree.as_fd(), here, path)?;
     for (name, directory) in masked {
         mask(tree.as_fd(), name, *directory, base)?;

@@ -9,9 +9,10 @@
 //! killed leaves the marker behind, and the next start does its work. One name that cannot be put
 //! right stops neither the others nor runs elsewhere.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -236,7 +237,12 @@ fn sweep_one(
 /// Goes through all names, whatever becomes of one of them. Only at the end of a `live` run can
 /// what replaced a guarded object be held against the runs of that time: later, its user may have.
 fn put_right(state: &Path, marker: &Marker, base: &OwnedFd, live: bool, settled: &mut Settled) {
+    // Most runs make none of the names, and most names are not there: then one look says so.
+    let mut absent = None;
     for watched in &marker.watched {
+        if watched.link.is_none() && is_absent(marker, base, &watched.path, &mut absent) {
+            continue;
+        }
         if let Err(error) = put_watched_right(state, marker, base, watched, settled) {
             settled.left.push(Left { path: watched.path.clone(), why: error.to_string() });
         }
@@ -246,6 +252,29 @@ fn put_right(state: &Path, marker: &Marker, base: &OwnedFd, live: bool, settled:
             settled.left.push(Left { path: guarded.path.clone(), why: error.to_string() });
         }
     }
+}
+
+/// Whether nothing can have the name, because its first component is not there: the `last` one that
+/// was not, or one that a look here finds missing.
+fn is_absent<'a>(
+    marker: &Marker,
+    base: &OwnedFd,
+    path: &'a Path,
+    last: &mut Option<&'a OsStr>,
+) -> bool {
+    let inside = path.strip_prefix(&marker.workspace).ok();
+    let Some(Component::Normal(first)) = inside.and_then(|it| it.components().next()) else {
+        return false;
+    };
+    if *last == Some(first) {
+        return true;
+    }
+    let Ok(name) = c_name(first) else { return false };
+    let absent = descriptor::identity(base.as_raw_fd(), &name) == Err(Errno::ENOENT);
+    if absent {
+        *last = Some(first);
+    }
+    absent
 }
 
 fn put_watched_right(
@@ -355,7 +384,7 @@ fn quarantine(state: &Path, marker: &Marker, spot: &Spot) -> io::Result<Undone> 
     let inside = spot.path.strip_prefix(&marker.workspace).unwrap_or(&spot.path);
     let name = inside.as_os_str().as_bytes().iter();
     let name: Vec<u8> = name.map(|byte| if *byte == b'/' { b'%' } else { *byte }).collect();
-    let to = directory.join(std::ffi::OsStr::from_bytes(&name));
+    let to = directory.join(OsStr::from_bytes(&name));
     let quarantine = quarantine::move_away(spot, &marker.run, &to)?;
     Ok(Undone { path: spot.path.clone(), quarantine })
 }

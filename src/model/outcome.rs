@@ -27,7 +27,7 @@ pub enum Status {
     Exited { code: u8 },
     /// The command ran and died by a signal that rung did not send.
     Signaled { signal: i32 },
-    /// Rung stopped the command because a limit was reached.
+    /// A limit was reached, and the command was stopped for it or failed by it.
     Limited { limit: String },
     /// The policy said no; nothing ran.
     Refused,

@@ -105,7 +105,11 @@ fn limits(profile: &Profile, host: &HostFacts) -> LimitPlan {
         wall: limited(&limits.wall),
         grace: limited(&limits.grace),
         processes: limited(&limits.processes),
-        processes_by: if host.is_root() { ProcessesBy::Polling } else { ProcessesBy::Kernel },
+        processes_by: match (&host.cgroup, host.is_root()) {
+            (Some(_), _) => ProcessesBy::Cgroup,
+            (None, true) => ProcessesBy::Polling,
+            (None, false) => ProcessesBy::Kernel,
+        },
         open_files: limited(&limits.open_files),
         memory: limited(&limits.memory),
         memory_by: host.cgroup.clone().map_or(MemoryBy::Polling, MemoryBy::Cgroup),

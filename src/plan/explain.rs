@@ -185,7 +185,7 @@ fn limits(plan: &SandboxPlan) -> Vec<Line<'_>> {
         MemoryBy::Polling => "looked at a few times a second, so a burst may pass it briefly",
     };
     let processes = match limits.processes_by {
-        ProcessesBy::Kernel => "kept by the kernel",
+        ProcessesBy::Kernel | ProcessesBy::Cgroup => "kept by the kernel",
         ProcessesBy::Polling => "looked at a few times a second, so a burst may pass it briefly",
     };
     let mut lines = vec![

@@ -255,6 +255,8 @@ pub enum ProcessesBy {
     /// The kernel does not count the processes of real root, so rung looks a few times a second
     /// and ends the run.
     Polling,
+    /// The cgroup that also keeps the memory: the next fork fails, and the kernel says so.
+    Cgroup,
 }
 
 /// Who keeps the memory limit.

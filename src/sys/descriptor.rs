@@ -198,6 +198,24 @@ fn look(directory: RawFd, path: &CStr, flags: i32) -> Result<Identity, Errno> {
     })
 }
 
+/// What a file system has left for an ordinary user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Space {
+    pub(crate) blocks: u64,
+    pub(crate) files: u64,
+}
+
+/// `statfs(2)`.
+pub(crate) fn space(path: &CStr) -> Result<Space, Errno> {
+    // SAFETY: all-zero bytes are a valid `struct statfs`, which is integers only.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    let arguments =
+        [path.as_ptr().expose_provenance(), (&raw mut found).expose_provenance(), 0, 0, 0, 0];
+    // SAFETY: `path` and `found` outlive the call, and on 64 bits `found` has the kernel's layout.
+    unsafe { raw(libc::SYS_statfs, arguments) }?;
+    Ok(Space { blocks: found.f_bavail, files: found.f_ffree })
+}
+
 /// `mkdirat(2)`.
 pub(crate) fn make_directory(directory: RawFd, path: &CStr, mode: u32) -> Result<(), Errno> {
     let arguments = [word(directory), path.as_ptr().expose_provenance(), mode as usize, 0, 0, 0];
