@@ -59,18 +59,22 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Every filter as Rust text: the columns for one architecture, then for the next.
 fn filters() -> Result<String, std::fmt::Error> {
-    let mut code = "static FILTERS: [Filter; 6] = [\n".to_owned();
-    for arch in [model::Arch::X86_64, model::Arch::Aarch64] {
-        for table in [profile::Table::Strict, profile::Table::Standard, profile::Table::Debug] {
-            let filter = syscalls::compile(table, arch);
-            let digest = filter.digest();
-            writeln!(code, "Filter {{ digest: Digest::from_bytes({:?}),", digest.as_bytes())?;
-            code.push_str("instructions: Cow::Borrowed(&[");
-            for it in filter.instructions() {
-                write!(code, "i({},{},{},{}),", it.code, it.jt, it.jf, it.k)?;
+    let mut code = "static FILTERS: [[Filter; 6]; 2] = [\n".to_owned();
+    for gate in [syscalls::Gate::With, syscalls::Gate::Without] {
+        code.push_str("[\n");
+        for arch in [model::Arch::X86_64, model::Arch::Aarch64] {
+            for table in [profile::Table::Strict, profile::Table::Standard, profile::Table::Debug] {
+                let filter = syscalls::compile(table, arch, gate);
+                let digest = filter.digest();
+                writeln!(code, "Filter {{ digest: Digest::from_bytes({:?}),", digest.as_bytes())?;
+                code.push_str("instructions: Cow::Borrowed(&[");
+                for it in filter.instructions() {
+                    write!(code, "i({},{},{},{}),", it.code, it.jt, it.jf, it.k)?;
+                }
+                code.push_str("]) },\n");
             }
-            code.push_str("]) },\n");
         }
+        code.push_str("],\n");
     }
     code.push_str("];\n");
     Ok(code)

@@ -5,6 +5,7 @@ mod attempt;
 mod audit;
 mod doctor;
 mod escape;
+mod exec;
 mod faults;
 mod fs;
 mod harness;

@@ -10,10 +10,12 @@
 //! | `consider` | decides and compiles; runs nothing |
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
 //! | `launch` | records, launches, concludes |
+//! | `gate` | judges what a run starts, and records it |
 //! | `record` | says what is recorded |
 //! | `inspect` | answers questions that run nothing |
 
 mod consider;
+mod gate;
 pub mod inspect;
 mod launch;
 mod profiles;

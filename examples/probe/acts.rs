@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use crate::steps;
 use crate::system::{ask, fork, keep, keep_path, keep_text, pause_for_ever, word};
 use crate::{Refused, Tried, Unclear};
+use crate::{exec, steps};
 
 const USAGE: Refused = Refused::Not(Unclear::Usage);
 const NO_EFFECT: Refused = Refused::Not(Unclear::NoEffect);
@@ -61,6 +61,17 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
         ("wait", []) => ready().and_then(|()| pause_for_ever()),
         ("ignore", []) => ignore_signals(),
         ("expect", signals) => expect(signals),
+        ("start", [how, path, words @ ..]) => exec::start(how, path, words),
+        ("storm", [count, path, words @ ..]) => exec::storm(number(count)?, path, words),
+        ("race", [what, writer, count, program, first, second, words @ ..]) => {
+            exec::race(what, writer, number(count)?, program, [first, second], words)
+        }
+        ("race-link", [how, count, link, first, second]) => {
+            exec::race_link(how, number(count)?, link, [first, second])
+        }
+        ("sealed", []) => exec::sealed(),
+        ("listened-to", [path, words @ ..]) => exec::listened_to(path, words),
+        ("fail-then-live", [path]) => exec::fail_then_live(path),
         ("linger", ["late-exit"]) => linger(true),
         ("linger", []) => linger(false),
         ("trace-me", []) => trace_me(),
@@ -84,7 +95,7 @@ fn number(text: &str) -> Result<usize, Refused> {
     text.parse().map_err(|_| USAGE)
 }
 
-fn say(text: &str) -> Tried {
+pub(crate) fn say(text: &str) -> Tried {
     io::stdout().write_all(text.as_bytes())?;
     io::stdout().write_all(b"\n")?;
     Ok(io::stdout().flush()?)

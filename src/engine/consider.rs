@@ -68,7 +68,8 @@ pub(super) fn consider_below(
     let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
         let profile = only(ladder, level)?;
-        let filter = syscalls::compiled(profile.syscalls.table, host.arch);
+        let gate = plan::gate(&host);
+        let filter = syscalls::compiled(profile.syscalls.table, host.arch, gate);
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
         return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
     }

@@ -20,8 +20,8 @@ use crate::profile::{self, Findings, Layer, Profile, Source};
 /// What has been recorded: reading and checking the ledger.
 pub mod audit {
     pub use crate::ledger::{
-        Anchor, Answer, Body, Control, Entry, Follow, Format, LedgerError, Problem, Record, Report,
-        export, show, tail, verify,
+        Anchor, Answer, Body, Control, Entry, Follow, Format, LedgerError, Outcome, Problem,
+        Record, Report, export, show, tail, verify,
     };
 }
 

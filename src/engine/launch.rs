@@ -1,11 +1,15 @@
 //! Records, launches and concludes: the half of the pipeline that has effects.
 
+use std::cell::RefCell;
+
+use super::gate::Keeper;
 use super::record::{conclude, decision, quarantined, redact, start_record};
 use super::{EngineError, Ready, Surroundings};
+use crate::launch::gate::Judge;
 use crate::launch::watched::{self, Guarded, Left, Settled, Undone, WatchError};
 use crate::launch::{self, Ended, Launch};
 use crate::ledger::{Answer, Decision, Ledger, Record};
-use crate::model::{Denial, Layer, Level, Outcome, Request, Status, Usage};
+use crate::model::{Denial, Layer, Level, Outcome, Status, Usage};
 use crate::plan::{Receipt, RecordedPlan, SandboxPlan, ViewEntry, Watched, What};
 use crate::profile::Durable;
 
@@ -34,13 +38,16 @@ pub(super) fn launch(
         ledger.sync()?;
     }
     let start = start_record(&run, &plan, digest)?;
-    let Request { ids, level, workspace, .. } = request;
+    let level = request.level;
     let watched = plan.watched.clone();
     let guarded = guarded(&plan);
+    let keeper = RefCell::new(Keeper::new(&request, &plan, around)?);
+    let ledger = RefCell::new(ledger);
     drop((permit, profile));
     let mut watch = None;
     let mut arm = || -> Result<(), WatchError> {
-        watch = watched::arm(&around.directories.state, &run, &workspace, &watched, &guarded)?;
+        let (state, workspace) = (&around.directories.state, &request.workspace);
+        watch = watched::arm(state, &run, workspace, &watched, &guarded)?;
         Ok(())
     };
     let ended = launch::run(Launch {
@@ -48,8 +55,15 @@ pub(super) fn launch(
         filter: filter.instructions(),
         file_mask: around.file_mask,
         before_start: &mut || arm().map_err(|error| error.to_string()),
-        overlapped: &mut || ledger.sync().map_err(|error| error.to_string()),
+        judge: Judge {
+            decide: &mut |fact| keeper.borrow_mut().decide(fact),
+            told: &mut |fact, answer, became| {
+                keeper.borrow_mut().told(fact, answer, became, &mut ledger.borrow_mut());
+            },
+        },
+        overlapped: &mut || ledger.borrow().sync().map_err(|error| error.to_string()),
     });
+    let ledger = ledger.into_inner();
     let Settled { undone, changed, left } = watch.map(watched::Watch::settle).unwrap_or_default();
     let Ended { status, started, usage, mut denials, notes } =
         ended.unwrap_or_else(|error| Ended {
@@ -59,12 +73,19 @@ pub(super) fn launch(
             denials: Vec::new(),
             notes: Vec::new(),
         });
+    let (status, mut records) = match keeper.into_inner().finish() {
+        Ok((records, refused)) => {
+            denials.extend(refused);
+            (status, records)
+        }
+        Err(reason) => (Status::Failed { reason }, Vec::new()),
+    };
     denials.extend(undone.iter().map(|it| protected(level, &watched, it)));
     denials.extend(changed.iter().chain(&left).map(|it| not_as_before(level, &watched, it)));
-    let mut records = quarantined(&run, &undone)?;
     if started {
         records.insert(0, start);
     }
+    records.extend(quarantined(&run, &undone)?);
     denials.iter_mut().for_each(redact);
     let status = match conclude(records, &run, &status, usage, &denials, ledger, around) {
         Ok(()) => status,
@@ -73,7 +94,7 @@ pub(super) fn launch(
             Status::Failed { reason }
         }
     };
-    Ok(Outcome { ids, level, status, denials, gaps, notes, usage })
+    Ok(Outcome { ids: request.ids, level, status, denials, gaps, notes, usage })
 }
 
 /// The protected objects that the run finds in place.

@@ -135,6 +135,6 @@ pub(super) fn quarantined(run: &str, undone: &[Undone]) -> Result<Vec<Record>, E
         .collect()
 }
 
-fn word(path: &Path) -> Result<Arg, EngineError> {
+pub(super) fn word(path: &Path) -> Result<Arg, EngineError> {
     Ok(Arg::new(path.as_os_str().as_bytes()).map_err(|_| LaunchError::NulByte)?)
 }

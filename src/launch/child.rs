@@ -179,8 +179,17 @@ fn become_command(start: &Start<'_>) -> Result<Infallible, Failure> {
     process::set_signal_mask(0).map_err(at(Step::Signals))?;
     descriptor::close_at_exec(3).map_err(at(Step::Descriptors))?;
     wait_for_init(kit).map_err(at(Step::InitConfinement))?;
-    seccomp::load(&kit.filter).map_err(at(Step::Seccomp))?;
+    load_filter(kit)?;
     Err(Failure { step: Step::Exec, index: 0, errno: kit.image.exec() })
+}
+
+/// Behind the filter, what a gate has to answer waits until it is there: the program's own exec too.
+fn load_filter(kit: &Kit) -> Result<(), Failure> {
+    let Some(channel) = &kit.gate else {
+        return seccomp::load(&kit.filter).map_err(at(Step::Seccomp));
+    };
+    let listener = seccomp::load_listening(&kit.filter).map_err(at(Step::Seccomp))?;
+    pty::send_descriptor(channel.as_fd(), listener.as_fd()).map_err(at(Step::Gate))
 }
 
 /// Init confines itself while this process does, and where it fails nothing may run. It cannot end

@@ -40,6 +40,8 @@ pub(super) struct Kit {
     pub(super) view: Vec<Operation>,
     pub(super) loopback: bool,
     pub(super) terminal: Option<TerminalKit>,
+    /// Carries the listener of the filter to the supervisor, where the run has a gate.
+    pub(super) gate: Option<OwnedFd>,
     pub(super) ruleset: Option<OwnedFd>,
     /// Rules on what exists only inside: (path, rights).
     pub(super) inner_rules: Vec<(CString, u64)>,

@@ -16,10 +16,12 @@
 
 mod child;
 mod confine;
+pub mod gate;
 mod init;
 mod kit;
 mod memory;
 pub mod output;
+mod passed;
 mod quarantine;
 mod report;
 pub mod screen;
@@ -40,7 +42,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::model::{Denial, Status, Usage};
-use crate::plan::{RecordedPlan, SandboxPlan, syscalls};
+use crate::plan::{Gate, RecordedPlan, SandboxPlan, syscalls};
 use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS, Sharing,
 };
@@ -62,6 +64,10 @@ pub enum LaunchError {
     Step { doing: String, errno: Errno },
     #[error("sandbox not established: creating the namespaces failed: {0}; `rung doctor` says why")]
     Namespaces(Errno),
+    #[error(
+        "sandbox not established: another supervisor of programs already listens to this process; start rung outside of it, or let the outer one do the work"
+    )]
+    Supervised,
     #[error("the sandbox's init ended before the command was started")]
     InitLost,
     #[error("the protected names could not be watched: {0}")]
@@ -97,6 +103,8 @@ pub struct Launch<'a> {
     pub file_mask: u32,
     /// Called once while the child builds its sandbox; the command starts only after it.
     pub before_start: &'a mut dyn FnMut() -> Result<(), String>,
+    /// Asked about every program that is started, where the plan has a gate.
+    pub judge: gate::Judge<'a>,
     /// Called once when the command may be starting: makes the decision record durable.
     pub overlapped: &'a mut dyn FnMut() -> Result<(), String>,
 }
@@ -115,6 +123,8 @@ struct Wires {
     status: OwnedFd,
     /// Where the master of the sandbox's terminal arrives.
     terminal: Option<OwnedFd>,
+    /// Where the gate's listener arrives.
+    gate: Option<OwnedFd>,
 }
 
 /// Carries out the plan and waits until nothing of it is left.
@@ -130,7 +140,7 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
     let rules = kit::rules(plan)?;
     let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
     let (streams, relay) = relay(plan)?;
-    let (kit, wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
+    let (kit, mut wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
     let supervised = supervise::Supervised::of(plan, &kit.view);
     let started = std::time::Instant::now();
     let clone = Sharing::new(&kit, child::main).map_err(LaunchError::Namespaces)?;
@@ -154,10 +164,14 @@ fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchErr
         return Err(LaunchError::Supervise { doing: "starting the command", errno });
     }
     (launch.overlapped)().map_err(LaunchError::NotDurable)?;
+    let orders = gate::Orders::of(plan);
     drop((launch.recorded, rules.host));
     // The wait may be long, and little of what was needed until here still is.
     arena::trim();
-    let ended = supervise::until_the_end(&supervised, &child, &wires, signals, relay, started);
+    let line = wires.gate.take();
+    let gate = line.map(|line| gate::Gate::new(orders, launch.judge, child.pid, line));
+    let ended =
+        supervise::until_the_end(&supervised, &child, &wires, signals, relay, gate, started);
     drop(guard);
     ended
 }
@@ -220,14 +234,10 @@ fn prepare(
     // for a word of an init that was killed would never end.
     unblocked::set_nonblocking(status_read.as_fd())
         .map_err(|errno| LaunchError::Supervise { doing: "making a pipe", errno })?;
-    let channel = kit::wants_terminal(plan).then(std::os::unix::net::UnixStream::pair).transpose();
-    let channel = channel.map_err(|error| LaunchError::Supervise {
-        doing: "making a socket pair",
-        errno: Errno::try_from(error).unwrap_or(Errno::EIO),
-    })?;
-    let (terminal, terminal_write) = channel.unzip();
+    let (terminal, terminal_write) = channel(kit::wants_terminal(plan))?;
+    let (gate, gate_write) = channel(plan.exec.gate == Gate::With)?;
     let mut foreign = vec![control_write.as_raw_fd(), status_read.as_raw_fd()];
-    foreign.extend(terminal.as_ref().map(AsRawFd::as_raw_fd));
+    foreign.extend(terminal.iter().chain(&gate).map(AsRawFd::as_raw_fd));
     let id = plan.identity;
     let map = |inner: u32, outer: u32| format!("{inner} {outer} 1").into_bytes();
     let init_ruleset = match ruleset {
@@ -244,7 +254,8 @@ fn prepare(
         inner_gid_map: map(id.inner_gid, id.inner_gid),
         view: kit::view(plan)?,
         loopback: plan.network.loopback.is_some(),
-        terminal: terminal_write.map(|it| kit::TerminalKit { channel: it.into() }),
+        terminal: terminal_write.map(|channel| kit::TerminalKit { channel }),
+        gate: gate_write,
         ruleset: ruleset.map(confine::descriptor_of).transpose()?,
         inner_rules,
         confined: pipe()?,
@@ -262,6 +273,18 @@ fn prepare(
             .collect(),
         image: kit::image(plan)?,
     };
-    let terminal = terminal.map(OwnedFd::from);
-    Ok((kit, Wires { control: control_write, status: status_read, terminal }))
+    Ok((kit, Wires { control: control_write, status: status_read, terminal, gate }))
+}
+
+/// A way for one descriptor, if it is wanted: the supervisor's end and the sandbox's.
+fn channel(wanted: bool) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
+    if !wanted {
+        return Ok((None, None));
+    }
+    let pair = std::os::unix::net::UnixStream::pair();
+    let (ours, theirs) = pair.map_err(|error| LaunchError::Supervise {
+        doing: "making a socket pair",
+        errno: Errno::try_from(error).unwrap_or(Errno::EIO),
+    })?;
+    Ok((Some(ours.into()), Some(theirs.into())))
 }

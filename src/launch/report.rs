@@ -44,11 +44,12 @@ pub(super) enum Step {
     Signals,
     Descriptors,
     Seccomp,
+    Gate,
     Exec,
 }
 
 impl Step {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::CloseInherited,
         Self::IdMaps,
         Self::PrivateMounts,
@@ -75,6 +76,7 @@ impl Step {
         Self::Signals,
         Self::Descriptors,
         Self::Seccomp,
+        Self::Gate,
         Self::Exec,
     ];
 
@@ -107,6 +109,7 @@ impl Step {
             Self::Signals => "resetting signals",
             Self::Descriptors => "marking descriptors close-on-exec",
             Self::Seccomp => "loading the seccomp filter",
+            Self::Gate => "handing over the line to the exec gate",
             Self::Exec => "executing the program",
         }
     }

@@ -1,15 +1,16 @@
-//! The supervisor's loop: one `poll(2)` over what the sandbox says, the signals rung gets, and the
-//! limits that time and memory set.
+//! The supervisor's loop: one `poll(2)` over what the sandbox says, the programs it wants to start,
+//! the signals rung gets, and the limits that time and memory set.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::gate::Gate;
 use super::output::Relay;
 use super::report::{self, Failure, MESSAGE_BYTES, Message, Step};
 use super::terminal::{Passing, Terminal};
-use super::{Ended, LaunchError, Wires, kit, memory};
+use super::{Ended, LaunchError, Wires, kit, memory, passed};
 use crate::model::{Bytes, Denial, Layer, Level, Origin, Status, Streams, Usage};
 use crate::plan::{LimitPlan, Limited, MemoryBy, ProcessesBy, SandboxPlan};
 use crate::sys::descriptor;
@@ -38,6 +39,8 @@ const SIGNAL_INFO_BYTES: usize = 128;
 pub(super) fn block_signals() -> Result<OwnedFd, LaunchError> {
     let failed = |errno| LaunchError::Supervise { doing: "taking over signals", errno };
     let mask = PASSED_ON.into_iter().fold(0, |mask, signal| mask | mask_of(signal));
+    // Tasks that the gate has seized tell by it that they have stopped.
+    let mask = mask | mask_of(libc::SIGCHLD);
     // An ignored SIGCHLD would make children vanish without their status.
     process::reset_signals().map_err(failed)?;
     process::set_signal_mask(mask | mask_of(libc::SIGPIPE)).map_err(failed)?;
@@ -96,6 +99,7 @@ pub(super) fn until_the_end(
     wires: &Wires,
     signals: &OwnedFd,
     mut relay: Option<Relay>,
+    mut gate: Option<Gate<'_>>,
     started: Instant,
 ) -> Result<Ended, LaunchError> {
     let mut terminal = open_terminal(run, wires)?;
@@ -103,7 +107,12 @@ pub(super) fn until_the_end(
     let mut clock = Clock::new(run, started);
     loop {
         let own = [&wires.status, &child.pidfd, signals];
-        let ready = wait(own, terminal.as_ref(), relay.as_ref(), Some(clock.until_next()))?;
+        let asking = gate.as_ref().and_then(Gate::interest);
+        let until = clock.until(gate.as_ref().and_then(Gate::next_look));
+        let ready = wait(own, asking, terminal.as_ref(), relay.as_ref(), Some(until))?;
+        if let Some(gate) = &mut gate {
+            attend(gate, &ready)?;
+        }
         if let Some(terminal) = &mut terminal
             && ready.output
         {
@@ -126,7 +135,10 @@ pub(super) fn until_the_end(
             break;
         }
         if ready.signal {
-            pass_on(signals, wires, terminal.as_mut())?;
+            let child_told = pass_on(signals, wires, terminal.as_mut())?;
+            if let Some(gate) = gate.as_mut().filter(|_| child_told) {
+                gate.look();
+            }
         }
         if std::mem::take(&mut seen.stopped)
             && let Some(terminal) = &mut terminal
@@ -145,12 +157,21 @@ pub(super) fn until_the_end(
     Ok(ended)
 }
 
+fn attend(gate: &mut Gate<'_>, ready: &Ready) -> Result<(), LaunchError> {
+    if let Some(hung_up) = ready.asked {
+        gate.hear(hung_up)
+            .map_err(|errno| LaunchError::Supervise { doing: "listening at the gate", errno })?;
+    }
+    gate.tidy(Instant::now());
+    Ok(())
+}
+
 /// Gives a slow reader all that is left for it; a signal to rung ends the waiting.
 fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Option<String>, LaunchError> {
     relay.end()?;
     relay.ready()?;
     while !relay.is_done() {
-        let ready = wait([signals; 3], None, Some(&relay), None)?;
+        let ready = wait([signals; 3], None, None, Some(&relay), None)?;
         if ready.signal {
             break;
         }
@@ -169,10 +190,13 @@ struct Ready {
     signal: bool,
     /// The terminal or the relay.
     output: bool,
+    /// The gate's line; whether nobody is left who could ask.
+    asked: Option<bool>,
 }
 
 fn wait(
     own: [&OwnedFd; 3],
+    asking: Option<BorrowedFd<'_>>,
     terminal: Option<&Terminal>,
     relay: Option<&Relay>,
     timeout_ms: Option<u64>,
@@ -180,12 +204,14 @@ fn wait(
     /// What a terminal or a relay adds at most.
     const OUTPUT_ENTRIES: usize = 4;
     let entry = |fd: i32, events: i16| libc::pollfd { fd, events, revents: 0 };
-    let mut entries = [entry(-1, 0); 3 + OUTPUT_ENTRIES];
-    let own = own.map(|it| entry(it.as_raw_fd(), libc::POLLIN));
+    let mut entries = [entry(-1, 0); 4 + OUTPUT_ENTRIES];
+    let own = own.map(|it| entry(it.as_raw_fd(), libc::POLLIN)).into_iter();
+    // A negative number is passed over.
+    let own = own.chain([entry(asking.map_or(-1, |it| it.as_raw_fd()), libc::POLLIN)]);
     let relayed = relay.into_iter().flat_map(Relay::interest);
     let shown = terminal.into_iter().flat_map(Terminal::interest).chain(relayed);
     let shown = shown.map(|it| entry(it.as_fd().as_raw_fd(), it.events().bits()));
-    for (slot, wanted) in entries.iter_mut().zip(own.into_iter().chain(shown)) {
+    for (slot, wanted) in entries.iter_mut().zip(own.chain(shown)) {
         *slot = wanted;
     }
     match process::poll(&mut entries, timeout_ms) {
@@ -193,12 +219,13 @@ fn wait(
         Err(Errno::EINTR) => return Ok(Ready::default()),
         Err(errno) => return Err(LaunchError::Supervise { doing: "waiting", errno }),
     }
-    let [status, init, signal, shown @ ..] = &entries;
+    let [status, init, signal, asked, shown @ ..] = &entries;
     Ok(Ready {
         status: status.revents != 0,
         init: init.revents != 0,
         signal: signal.revents != 0,
         output: shown.iter().any(|it| it.revents != 0),
+        asked: (asked.revents != 0).then_some(asked.revents & libc::POLLIN == 0),
     })
 }
 
@@ -210,7 +237,8 @@ fn open_terminal(run: &Supervised, wires: &Wires) -> Result<Option<Terminal>, La
         Streams::RawTerminal => Passing::Raw,
     };
     let Some(channel) = &wires.terminal else { return Ok(None) };
-    let Some(master) = receive_master(channel)? else { return Ok(None) };
+    let failed = |errno| LaunchError::Supervise { doing: "receiving the terminal", errno };
+    let Some(master) = passed::receive(channel.as_fd()).map_err(failed)? else { return Ok(None) };
     let copy = |number| {
         descriptor::inherited(number)
             .map_err(|errno| LaunchError::Supervise { doing: "taking the terminal", errno })
@@ -258,15 +286,18 @@ fn listen(wires: &Wires, seen: &mut Seen) -> Result<bool, LaunchError> {
     }
 }
 
+/// `true`: a child of this process, or a task that it traces, has changed.
 fn pass_on(
     signals: &OwnedFd,
     wires: &Wires,
     mut terminal: Option<&mut Terminal>,
-) -> Result<(), LaunchError> {
+) -> Result<bool, LaunchError> {
     let mut info = [0; SIGNAL_INFO_BYTES];
+    let mut child_told = false;
     while let Ok(SIGNAL_INFO_BYTES) = descriptor::read(signals.as_fd(), &mut info) {
         let [number, ..] = info;
         match (i32::from(number), &mut terminal) {
+            (libc::SIGCHLD, _) => child_told = true,
             // The command's terminal tells its own processes.
             (libc::SIGWINCH, Some(terminal)) => terminal.resize()?,
             (libc::SIGTSTP, None) => {
@@ -279,7 +310,7 @@ fn pass_on(
             _ => send(wires, number),
         }
     }
-    Ok(())
+    Ok(child_told)
 }
 
 /// One signal for the command's process group, by init.
@@ -312,8 +343,9 @@ impl Clock {
     }
 
     /// Milliseconds until something has to be done without anybody asking.
-    fn until_next(&self) -> u64 {
-        let next = [self.kill_at.unwrap_or(self.wall_end)].into_iter().chain(self.look_at).min();
+    fn until(&self, gate: Option<Instant>) -> u64 {
+        let own = [self.kill_at.unwrap_or(self.wall_end)];
+        let next = own.into_iter().chain(self.look_at).chain(gate).min();
         let left = next.map_or(Duration::ZERO, |it| it.saturating_duration_since(Instant::now()));
         // Rounded up, so that the loop does not spin through the last millisecond.
         u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
@@ -507,27 +539,8 @@ fn failed(run: &Supervised, failure: Failure, usage: Usage) -> Result<Ended, Lau
         Some(what) => format!("{} at `{what}`", failure.step.doing()),
         None => failure.step.doing().to_owned(),
     };
-    Err(LaunchError::Step { doing, errno: failure.errno })
-}
-
-/// Waits for the master of the sandbox's terminal. `None`: the sandbox ended before it had one,
-/// and has said why.
-fn receive_master(channel: &OwnedFd) -> Result<Option<OwnedFd>, LaunchError> {
-    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-    let failed = |errno| LaunchError::Supervise { doing: "receiving the terminal", errno };
-    let mut byte = [0];
-    let mut parts = [std::io::IoSliceMut::new(&mut byte)];
-    let mut space = nix::cmsg_space!(std::os::fd::RawFd);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message =
-        recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut space), flags).map_err(failed)?;
-    for control in message.cmsgs().map_err(failed)? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control {
-            return descriptors
-                .first()
-                .map(|number| descriptor::received(*number).map_err(failed))
-                .transpose();
-        }
+    if failure.step == Step::Seccomp && failure.errno == Errno::EBUSY {
+        return Err(LaunchError::Supervised);
     }
-    Ok(None)
+    Err(LaunchError::Step { doing, errno: failure.errno })
 }

@@ -39,7 +39,8 @@ pub use export::{Format, export};
 pub use line::{Body, Entry, RECORD_BYTES_MAX};
 pub use read::{Follow, show, tail};
 pub use record::{
-    Answer, Control, Decision, DenialSeen, ExecEnd, ExecStart, ProfileLoad, Quarantine, Record,
+    Answer, Control, Decision, DenialSeen, Exec, ExecCount, ExecEnd, ExecStart, Outcome,
+    ProfileLoad, Quarantine, Record, Tally,
 };
 pub use redact::Redactor;
 pub use verify::{Anchor, Fault, Problem, Report, verify};

@@ -19,6 +19,10 @@ pub enum Record {
     Decision(Box<Decision>),
     #[serde(rename = "exec.start")]
     ExecStart(ExecStart),
+    #[serde(rename = "exec")]
+    Exec(Box<Exec>),
+    #[serde(rename = "exec.count")]
+    ExecCount(ExecCount),
     #[serde(rename = "exec.end")]
     ExecEnd(ExecEnd),
     #[serde(rename = "denial")]
@@ -73,6 +77,55 @@ pub struct ExecStart {
     /// What the command was given; empty where the engine does not record it.
     #[serde(default)]
     pub environment: BTreeMap<String, Arg>,
+}
+
+/// A program that the run started or wanted to start: the command itself first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    pub run: String,
+    pub became: Outcome,
+    pub decision: Answer,
+    /// Id of the rule that decided.
+    pub rule: String,
+    /// Where the object lies that runs: for a script, its interpreter.
+    pub program: Arg,
+    pub device: u64,
+    pub inode: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Arg>,
+    pub argv: Vec<Arg>,
+    pub cwd: Arg,
+    /// The programs above, nearest first.
+    pub caller: Vec<Arg>,
+    /// There are more, or they could not be told.
+    pub caller_cut: bool,
+}
+
+/// What became of one exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// What runs is what was judged.
+    Started,
+    /// It was judged by what it asked for; another task traced it.
+    Unverified,
+    Refused,
+    /// It was loaded, and killed before its first instruction.
+    Killed,
+}
+
+/// The programs of a run that came after those with a record each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecCount {
+    pub run: String,
+    pub more: Vec<Tally>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    pub program: String,
+    pub became: Outcome,
+    pub count: u64,
 }
 
 /// What became of the run, whether or not anything started.
@@ -144,6 +197,8 @@ impl Record {
         match self {
             Self::Decision(_) => "decision",
             Self::ExecStart(_) => "exec.start",
+            Self::Exec(_) => "exec",
+            Self::ExecCount(_) => "exec.count",
             Self::ExecEnd(_) => "exec.end",
             Self::Denial(_) => "denial",
             Self::Quarantine(_) => "quarantine",
@@ -156,6 +211,8 @@ impl Record {
         match self {
             Self::Decision(it) => Some(&it.ids.run),
             Self::ExecStart(it) => Some(&it.run),
+            Self::Exec(it) => Some(&it.run),
+            Self::ExecCount(it) => Some(&it.run),
             Self::ExecEnd(it) => Some(&it.run),
             Self::Denial(it) => Some(&it.run),
             Self::Quarantine(it) => Some(&it.run),
@@ -172,6 +229,8 @@ impl Record {
                 let found: usize = environment.map(|(name, value)| by.variable(name, value)).sum();
                 found + by.word(&mut it.program)
             }
+            Self::Exec(it) => it.redact(by),
+            Self::ExecCount(it) => it.more.iter_mut().map(|it| by.text(&mut it.program)).sum(),
             Self::ExecEnd(it) => match &mut it.status {
                 Status::Failed { reason } => by.text(reason),
                 Status::Limited { limit } => by.text(limit),
@@ -202,6 +261,15 @@ impl Decision {
             + by.text(&mut self.reason)
             + by.word(&mut self.cwd)
             + by.word(&mut self.workspace)
+    }
+}
+
+impl Exec {
+    fn redact(&mut self, by: &Redactor) -> usize {
+        let words = [&mut self.program, &mut self.cwd].into_iter();
+        let words = words.chain(&mut self.script).chain(&mut self.caller);
+        let found: usize = words.map(|it| by.word(it)).sum();
+        found + by.argv(&mut self.argv)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     Absent, CommandPlan, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan,
     PlanError, ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
-use super::{environment, gaps, landlock, view, workspace};
+use super::{environment, exec, gaps, landlock, view, workspace};
 use crate::model::{Digest, HostFacts, ProgramFact, Request, is_plain, lies_in};
 use crate::policy::Permit;
 use crate::profile::{Limit, Profile, WorkspaceMode};
@@ -64,6 +64,7 @@ pub fn compile(
         },
         identity: identity(host),
         landlock: landlock::rules(&entries, landlock_abi, loopback.is_some()),
+        exec: exec::compile(request, profile, host, &entries),
         view: entries,
         watched,
         syscalls: SyscallPlan {

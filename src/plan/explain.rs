@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use super::{
-    Access, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind, ProcessesBy, SandboxPlan,
-    Table, ViewEntry, What,
+    Access, Gate, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind, ProcessesBy,
+    SandboxPlan, Table, ViewEntry, What,
 };
 
 /// The whole plan as text, for a terminal or a review.
@@ -36,6 +36,7 @@ pub fn explain(plan: &SandboxPlan) -> String {
         "Environment",
         variables.map(|(name, it)| (name.clone(), std::slice::from_ref(&it.because))),
     );
+    section(&mut text, "Programs", std::iter::once(programs(plan)));
     section(&mut text, "Network and system calls", kernel(plan).into_iter());
     section(&mut text, "Limits", limits(plan).into_iter());
     section(
@@ -147,6 +148,20 @@ fn watched(plan: &SandboxPlan) -> Vec<Line<'_>> {
             (format!("{}: {state}", shown(&it.path)), std::slice::from_ref(&it.because))
         })
         .collect()
+}
+
+fn programs(plan: &SandboxPlan) -> Line<'_> {
+    let text = match (plan.exec.gate, plan.syscalls.table) {
+        (Gate::With, Table::Strict | Table::Standard) => {
+            "every program that is started is decided before its first instruction"
+        }
+        (Gate::With, Table::Debug) => {
+            "every program that is started is decided before its first instruction; that of a task \
+             which another one traces, before the call, because the tracer has it in hand anyway"
+        }
+        (Gate::Without, _) => "only the command itself is decided",
+    };
+    (text.to_owned(), std::slice::from_ref(&plan.exec.because))
 }
 
 fn kernel(plan: &SandboxPlan) -> Vec<Line<'_>> {

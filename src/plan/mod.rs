@@ -9,6 +9,7 @@
 mod compile;
 mod environment;
 mod error;
+mod exec;
 mod explain;
 mod gaps;
 mod landlock;
@@ -35,18 +36,20 @@ use serde::{Deserialize, Serialize};
 pub use compile::compile;
 pub use environment::search_path;
 pub use error::PlanError;
+pub use exec::ExecPlan;
 pub use explain::explain;
-pub use gaps::{Promise, PromiseState, promises};
+pub use gaps::{Promise, PromiseState, gate, promises};
 pub use paths::{expand, lasting_paths, wanted_behind_links, wanted_paths};
 pub use predict::{Answer, Operation, Prediction, predict};
 pub use rights::FsRights;
+pub use syscalls::Gate;
 pub use within::within;
 
 use crate::model::{
     Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, PathMap, Span, Streams,
 };
-pub use crate::profile::WhenFull;
-use crate::profile::{Destination, Durable, Table};
+use crate::profile::{Destination, Durable};
+pub use crate::profile::{Table, WhenFull};
 
 /// One run, decided to the last mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +67,7 @@ pub struct SandboxPlan {
     /// exist or are symbolic links. What the run makes of them is undone when it ends.
     pub watched: Vec<Watched>,
     pub landlock: LandlockPlan,
+    pub exec: ExecPlan,
     pub syscalls: SyscallPlan,
     pub network: NetworkPlan,
     pub limits: LimitPlan,

@@ -18,6 +18,7 @@ pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod seccomp;
 pub(crate) mod terminal;
+pub(crate) mod trace;
 
 use libc::c_long;
 pub(crate) use nix::errno::Errno;

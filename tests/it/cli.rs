@@ -320,7 +320,7 @@ fn doctor_names_each_promise_of_each_level() {
     let mut missing = false;
     for level in levels {
         let promises = level["promises"].as_array().unwrap();
-        assert_eq!(promises.len(), 13, "{level}");
+        assert_eq!(promises.len(), 15, "{level}");
         for promise in promises {
             let kept = promise["state"] == "kept";
             assert_eq!(promise["cause"].is_null(), kept, "{promise}");

@@ -105,6 +105,10 @@ pub(super) const TRACING: Class = Class {
     standard: EPERM,
     debug: ALLOW,
 };
+pub(super) const EXECVE: Class = same(
+    "starts a program, and every program that a run starts is judged before its first instruction",
+    ASK,
+);
 pub(super) const EXECVEAT: Class = same(
     "starts programs that have no path; programs fall back to execve",
     only(
@@ -216,10 +220,11 @@ pub(super) const IOCTL: Class = same(
 // Memory.
 
 pub(super) const MEMFD: Class = Class {
-    because: "a file without a path, which no file rule sees; reading needs none",
+    because: "a file without a path, which no file rule sees: the gate makes one that can never \
+              become a program; reading needs none",
     strict: ENOSYS,
-    standard: ALLOW,
-    debug: ALLOW,
+    standard: ASK,
+    debug: ASK,
 };
 pub(super) const VMSPLICE: Class = Class {
     because: "gives pages of memory to pipes, a way into the kernel before; reading needs none",
@@ -249,6 +254,7 @@ pub(super) const OBSOLETE: Class = same("no program of this century needs it", E
 // How a rule is written.
 
 const ALLOW: Rule = Rule { cases: &[], otherwise: Action::Allow };
+const ASK: Rule = Rule { cases: &[], otherwise: Action::Ask };
 const EPERM: Rule = Rule { cases: &[], otherwise: Action::Errno(Errno::Eperm) };
 const ENOSYS: Rule = Rule { cases: &[], otherwise: Action::Errno(Errno::Enosys) };
 

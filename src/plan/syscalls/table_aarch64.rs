@@ -237,7 +237,7 @@ pub(super) const ROWS: &[Row] = &[
     row(218, "request_key", &class::KEYRINGS),
     row(219, "keyctl", &class::KEYRINGS),
     row(220, "clone", &class::CLONE),
-    row(221, "execve", &class::ORDINARY),
+    row(221, "execve", &class::EXECVE),
     row(222, "mmap", &class::ORDINARY),
     row(223, "fadvise64", &class::ORDINARY),
     row(224, "swapon", &class::MACHINE),

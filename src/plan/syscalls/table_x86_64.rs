@@ -75,7 +75,7 @@ pub(super) const ROWS: &[Row] = &[
     row(56, "clone", &class::CLONE),
     row(57, "fork", &class::ORDINARY),
     row(58, "vfork", &class::ORDINARY),
-    row(59, "execve", &class::ORDINARY),
+    row(59, "execve", &class::EXECVE),
     row(60, "exit", &class::ORDINARY),
     row(61, "wait4", &class::ORDINARY),
     row(62, "kill", &class::ORDINARY),
