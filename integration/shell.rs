@@ -434,6 +434,12 @@ fn what_nobody_can_be_certain_of_is_decided_program_by_program() {
     assert!(ended.err.contains("curl"), "{}", ended.err);
     let refused: Vec<_> = started(&place).into_iter().filter(|it| it.0 != "started").collect();
     assert_eq!(refused.len(), 1, "{refused:?}");
+
+    // Words that are certain, for a part of the shell that makes others of them.
+    let ended = run("2", "eval 'cat README.md'; a=rm; $a -rf .git");
+    assert_eq!(ended.out, b"# A project\n", "{}", ended.err);
+    assert!(ended.err.contains("rm -rf .git [core.rm.git"), "{}", ended.err);
+    assert!(place.workspace.join(".git/HEAD").exists());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::model::{
     Arg, Denial, ExecFact, Image, Layer, Level, ProgramFact, ProgramLocation, Request,
 };
 use crate::plan::SandboxPlan;
-use crate::policy::shell::Foreseen;
+use crate::policy::shell::{self, Foreseen};
 use crate::policy::{self, ExecVerdict};
 use crate::profile::Profile;
 
@@ -60,7 +60,7 @@ struct Own {
     argv: Vec<Arg>,
     environment: BTreeMap<String, Arg>,
     rule: String,
-    /// What its text can become, where it is a shell with one.
+    /// What its text can become, where it is a shell with one that was decided by its commands.
     foreseen: Option<Foreseen>,
 }
 
@@ -78,7 +78,7 @@ impl<'a> Keeper<'a> {
             argv: command.argv.clone(),
             environment: environment.map(|(name, it)| (name.clone(), it.value.clone())).collect(),
             rule: plan.rule.clone(),
-            foreseen: Foreseen::of(&command.argv),
+            foreseen: (plan.rule == shell::TEXT).then(|| Foreseen::of(&command.argv)).flatten(),
         };
         Ok(Self {
             request,

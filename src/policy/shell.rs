@@ -33,6 +33,7 @@ mod undecidable;
 pub(super) use call::call;
 pub use call::{carried, may_have_text};
 pub use foreseen::Foreseen;
+pub use judge::TEXT;
 pub(super) use judge::{UNDECIDED, judge_text};
 pub(super) use scan::never;
 pub use script::{

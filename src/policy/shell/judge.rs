@@ -21,7 +21,7 @@ use crate::policy::value::{self, Form, Place};
 use crate::profile::{Decision, Power, Profile, ValueType, WorkspaceMode};
 
 /// The rule under which texts run whose commands are all allowed.
-pub(in crate::policy) const TEXT: &str = "shell.text";
+pub const TEXT: &str = "shell.text";
 
 /// The rule about texts that are not understood.
 pub(in crate::policy) const UNDECIDED: &str = "shell.undecided";
