@@ -166,6 +166,34 @@ fn a_refusal_at_an_exec_says_what_why_and_what_next() {
     }
 }
 
+#[test]
+fn a_refusal_at_an_exec_names_who_starts_the_program() {
+    let told = |chain: &str| {
+        let profile = &PROFILES[&Level::TestExecution];
+        match decide_exec(&fact(chain), &request(Level::TestExecution), profile, &given()) {
+            ExecVerdict::Deny(denial) => (denial.reason, denial.allow_with.unwrap_or_default()),
+            ExecVerdict::Allow { .. } => panic!("{chain}"),
+        }
+    };
+    let (reason, change) = told("make > sh -c x > nonesuch");
+    assert_eq!(
+        reason,
+        "no rule at level 3 allows `nonesuch`, started by `sh` and `make` and code of the workspace"
+    );
+    assert_eq!(
+        change,
+        "an `[[exec.rule]]` for `nonesuch` with `started_by = [\"sh\", \"make\", \"@workspace\"]` in \
+         your `level-3.toml`"
+    );
+    let (reason, _) = told("cc x.c");
+    let only = "rule `cc.compile` allows `cc` only where code of the workspace starts it";
+    assert_eq!(reason, only);
+    let (reason, _) = told("cc1 x.c");
+    assert!(
+        reason.starts_with("rule `cc.inner` allows `cc1` only where `cc` or `c++` or `gcc` or ")
+    );
+}
+
 /// Nobody may be the reason that these run at the levels that an agent has by itself.
 #[test]
 fn nobody_may_start_what_leaves_the_sandbox() {

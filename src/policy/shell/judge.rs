@@ -67,17 +67,17 @@ pub(in crate::policy) fn judge_text<'a>(
             None => undecided(profile, undecidable, place),
         };
     }
-    if is_step_of_a_text(profile, place) && leaves_it_to_the_gate(profile.level, &finding) {
+    if is_step_of_a_text(place) && leaves_it_to_the_gate(profile.level, &finding) {
         let because = "the programs it starts are decided one by one";
         return Finding::Allowed(deferred(profile, because));
     }
     finding
 }
 
-/// Whether a task of the run asks, and between it and rung are only shells and wrappers. What a
-/// program hands to a shell otherwise is that program's own doing, which rules name.
-fn is_step_of_a_text(profile: &Profile, place: &Place<'_>) -> bool {
-    place.at_exec && place.callers.iter().all(|it| scan::starts_others(profile, it))
+/// Whether the run's own command asks at the exec. What a program of the run hands to a shell is that
+/// program's own doing, which rules name.
+fn is_step_of_a_text(place: &Place<'_>) -> bool {
+    place.at_exec && place.callers.is_empty()
 }
 
 /// Whether what is started by the text is decided when it is started, and that is enough: at an
@@ -108,7 +108,7 @@ fn undecided<'a>(profile: &'a Profile, why: Undecidable, place: &Place<'_>) -> F
         why.construct,
         Construct::ShellOption { .. } | Construct::Parameters | Construct::Dialect { .. }
     );
-    let may_defer = if place.at_exec { is_step_of_a_text(profile, place) } else { !by_call };
+    let may_defer = if place.at_exec { is_step_of_a_text(place) } else { !by_call };
     if defers(profile.level) && may_defer {
         let because =
             format!("{why} is not certain; the programs it starts are decided one by one");

@@ -108,7 +108,7 @@ fn is_about_any_use(rule: &Rule) -> bool {
     rule.when == When::default()
 }
 
-pub(super) fn starts_others(profile: &Profile, name: &str) -> bool {
+fn starts_others(profile: &Profile, name: &str) -> bool {
     let known = || profile.exec.programs.get(name).map(|it| it.class);
     STARTERS.contains(&name)
         || call::is_shell(name)
