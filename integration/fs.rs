@@ -383,8 +383,9 @@ fn a_workspace_that_was_emptied_can_be_worked_in_again() {
     let place = Place::new();
     let before = protected_tree(&place);
     place.rung(2).probe(&["deep", "."]).end().exited(0);
-    let words = ["do", "execve", "s:/bin/rm", "v:rm|-rf|d|src|README.md|.git", "v:PATH=/bin"];
-    let ended = place.rung(2).probe(&words).end();
+    let words = ["start", "fork", "/bin/rm", "-rf", "d", "src", "README.md"];
+    place.rung(2).probe(&words).end().exited(0);
+    let ended = place.rung(2).probe(&["empty", ".git"]).end();
     assert_ne!(ended.code(), 0, "even the hooks are gone");
     assert!(!place.workspace.join("d").exists());
     assert_eq!(protected_tree(&place), before);

@@ -79,6 +79,7 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
         ("threads", [count]) => start_threads(number(count)?),
         ("occupy", [mebibytes]) => occupy(number(mebibytes)?),
         ("fill", [path, mebibytes]) => fill(Path::new(path), number(mebibytes)?),
+        ("empty", paths) => empty(paths),
         ("populate", [path]) => populate(Path::new(path)),
         ("open", []) => open_many(),
         ("signal-all", [signal]) => signal_all(number(signal)?),
@@ -383,6 +384,20 @@ fn fill(path: &Path, mebibytes: usize) -> Tried {
         file.write_all(&block)?;
     }
     Ok(())
+}
+
+/// Removes all that can be removed, and says why not all of it could.
+fn empty(paths: &[&str]) -> Tried {
+    let mut first = Ok(());
+    for path in paths {
+        let removed = match fs::symlink_metadata(path) {
+            Ok(it) if it.is_dir() => fs::remove_dir_all(path),
+            Ok(_) => fs::remove_file(path),
+            Err(error) => Err(error),
+        };
+        first = first.and(removed);
+    }
+    Ok(first?)
 }
 
 /// Makes empty files until the kernel refuses.

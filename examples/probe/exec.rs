@@ -319,7 +319,14 @@ pub(crate) fn race(
                         words: turns.words,
                         on: turns.on,
                     }));
-                    std::thread::spawn(|| turns.run());
+                    let begun: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+                    std::thread::spawn(|| {
+                        begun.store(true, Ordering::SeqCst);
+                        turns.run();
+                    });
+                    while !begun.load(Ordering::SeqCst) {
+                        std::thread::yield_now();
+                    }
                     let errno = started.exec();
                     let code = if errno == libc::EACCES { NOT_STARTED } else { errno };
                     ask(libc::SYS_exit_group, &[word(code)])?;

@@ -28,6 +28,9 @@ const ALLOW_ALL: [Instruction; 1] =
 
 struct Kit {
     report: OwnedFd,
+    /// Closed by the parent when it has attached, so that the probe is still there then: both ends,
+    /// of which the child needs the reading one.
+    attached: (OwnedFd, OwnedFd),
     uid_map: Vec<u8>,
     gid_map: Vec<u8>,
     inner_uid_map: Vec<u8>,
@@ -56,12 +59,13 @@ pub(super) fn landlock_abi() -> Result<u32, Failure> {
 
 /// Tries every mechanism but Landlock.
 pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<Tried, ProbeError> {
-    let (reports, report) =
-        descriptor::pipe().map_err(|errno| ProbeError { doing: "making a pipe", errno })?;
+    let pipe = || descriptor::pipe().map_err(|errno| ProbeError { doing: "making a pipe", errno });
+    let (reports, report) = pipe()?;
     let inner = |id: u32| if uid == 0 { 65_534 } else { id };
     let map = |inside: u32, outside: u32| format!("{inside} {outside} 1").into_bytes();
     let kit = Kit {
         report,
+        attached: pipe()?,
         uid_map: map(inner(uid), uid),
         gid_map: map(inner(gid), gid),
         inner_uid_map: map(inner(uid), inner(uid)),
@@ -162,6 +166,12 @@ fn step(mechanism: Mechanism) -> &'static str {
 
 /// Tries the mechanisms in the order in which they stand on one another.
 fn child(kit: &Kit) -> ! {
+    let (attached, parents_end) = &kit.attached;
+    let number = parents_end.as_raw_fd();
+    // Nothing comes over it but its end. Without that, attaching may find nobody, and says so.
+    if descriptor::close_between(number, number).is_ok() {
+        _ = descriptor::read(attached.as_fd(), &mut [0]);
+    }
     let said = |mechanism: Mechanism, result: Result<(), Errno>| -> bool {
         let number = Mechanism::ALL.iter().position(|it| *it == mechanism).unwrap_or(usize::MAX);
         let errno = result.map_or_else(|errno| errno as i32, |()| 0);
