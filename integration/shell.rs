@@ -19,7 +19,7 @@ use std::time::Instant;
 use rung::policy::shell::{Connection, Limits, Script, Step, Target, parse};
 use serde_json::Value;
 
-use crate::harness::Place;
+use crate::harness::{Place, put};
 
 /// Texts that are understood and run, in a test of every day.
 const CASES: usize = 150;
@@ -393,6 +393,98 @@ fn one_command_of_a_text_runs_without_a_shell() {
     assert_eq!(refused.code(), 126);
     assert!(refused.err.contains("in its text, `touch x`"), "{}", refused.err);
     assert!(!place.workspace.join("x").exists());
+}
+
+/// The programs that the run started, as they were recorded.
+fn started(place: &Place) -> Vec<(String, Value)> {
+    let records = place.records().into_iter().filter(|it| it["kind"] == "exec");
+    records.map(|it| (it["became"].as_str().unwrap().to_owned(), it["argv"].clone())).collect()
+}
+
+#[test]
+fn a_text_of_reading_programs_runs_at_level_1_and_each_of_them_is_recorded() {
+    let place = Place::new();
+    let run = |text: &str| place.rung_with(&["run", "--level", "1", "-c", text]).end();
+    let ended = run("cat README.md | wc -l && cd src && ls *.rs");
+    assert_eq!((ended.code(), ended.out.as_slice()), (0, &b"1\nlib.rs\n"[..]), "{}", ended.err);
+    let mut seen: Vec<String> = started(&place).iter().map(|it| it.1.to_string()).collect();
+    seen.sort();
+    let wanted = [r#"["cat","README.md"]"#, r#"["ls","lib.rs"]"#, r#"["wc","-l"]"#];
+    assert_eq!(seen, wanted);
+
+    // What a pattern found is looked at when it is known: here it is an option that no rule lists.
+    put(&place.workspace.join("src/--hyperlink.rs"), "");
+    let ended = run("cd src && ls *.rs");
+    assert_ne!(ended.code(), 0);
+    assert!(ended.err.contains("--hyperlink.rs"), "{}", ended.err);
+    assert_eq!(ended.out, b"");
+}
+
+#[test]
+fn what_nobody_can_be_certain_of_is_decided_program_by_program() {
+    let place = Place::new();
+    let run =
+        |level: &str, text: &str| place.rung_with(&["run", "--level", level, "-c", text]).end();
+    let text = "for f in README.md; do cat $f; curl --version; done";
+    let refused = run("1", text);
+    assert_eq!(refused.code(), 126, "{}", refused.err);
+    assert!(refused.err.contains("the keyword `for` (line 1, character 1)"), "{}", refused.err);
+    let ended = run("3", text);
+    assert_eq!(ended.out, b"# A project\n", "{}", ended.err);
+    assert!(ended.err.contains("curl"), "{}", ended.err);
+    let refused: Vec<_> = started(&place).into_iter().filter(|it| it.0 != "started").collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+
+    // Words that are certain, for a part of the shell that makes others of them.
+    let ended = run("2", "eval 'cat README.md'; a=rm; $a -rf .git");
+    assert_eq!(ended.out, b"# A project\n", "{}", ended.err);
+    assert!(ended.err.contains("rm -rf .git [core.rm.git"), "{}", ended.err);
+    assert!(place.workspace.join(".git/HEAD").exists());
+}
+
+#[test]
+fn a_shell_is_no_program_that_anybody_may_start() {
+    let place = Place::new();
+    for words in [&["bash", "x.sh"][..], &["bash"], &["bash", "--rcfile", "x", "-c", "ls; ls"]] {
+        let ended = place.rung(2).words(words).end();
+        assert_eq!(ended.code(), 126, "{words:?}: {}", ended.err);
+    }
+    let ended = place.rung(2).words(&["sh", "-c", "ls src; ls src"]).end();
+    assert_eq!(
+        (ended.code(), ended.out.as_slice()),
+        (0, &b"lib.rs\nlib.rs\n"[..]),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
+fn the_callers_settings_for_shells_change_nothing() {
+    let place = Place::new();
+    let script = place.home.join("start");
+    fs::write(&script, "echo started\n").unwrap();
+    let mut run = place.rung_with(&["run", "--level", "1", "-c", "echo a; cat README.md"]);
+    run.command
+        .env("BASH_ENV", &script)
+        .env("ENV", &script)
+        .env("SHELLOPTS", "xtrace")
+        .env("BASH_FUNC_cat%%", "() { echo changed; }");
+    let ended = run.end();
+    assert_eq!(
+        (ended.code(), ended.out.as_slice()),
+        (0, &b"a\n# A project\n"[..]),
+        "{}",
+        ended.err
+    );
+    // Outside of rung they do.
+    let plain = Command::new("bash")
+        .args(["-c", "echo a; cat README.md"])
+        .env("BASH_ENV", &script)
+        .env("BASH_FUNC_cat%%", "() { echo changed; }")
+        .current_dir(&place.workspace)
+        .output()
+        .unwrap();
+    assert_eq!(plain.stdout, b"started\na\nchanged\n");
 }
 
 /// The reader may be wrong in one direction only where nobody reads: so the comparison itself is

@@ -19,6 +19,7 @@ use crate::model::{
     Arg, Denial, ExecFact, Image, Layer, Level, ProgramFact, ProgramLocation, Request,
 };
 use crate::plan::SandboxPlan;
+use crate::policy::shell::{self, Foreseen};
 use crate::policy::{self, ExecVerdict};
 use crate::profile::Profile;
 
@@ -59,6 +60,8 @@ struct Own {
     argv: Vec<Arg>,
     environment: BTreeMap<String, Arg>,
     rule: String,
+    /// What its text can become, where it is a shell with one that was decided by its commands.
+    foreseen: Option<Foreseen>,
 }
 
 impl<'a> Keeper<'a> {
@@ -75,6 +78,7 @@ impl<'a> Keeper<'a> {
             argv: command.argv.clone(),
             environment: environment.map(|(name, it)| (name.clone(), it.value.clone())).collect(),
             rule: plan.rule.clone(),
+            foreseen: (plan.rule == shell::TEXT).then(|| Foreseen::of(&command.argv)).flatten(),
         };
         Ok(Self {
             request,
@@ -102,6 +106,10 @@ impl<'a> Keeper<'a> {
                 None => ExecAnswer::Allow { rule: self.own.rule.clone() },
                 Some(why) => ExecAnswer::Deny(self.refusal(fact, "exec.changed", why.to_owned())),
             };
+        }
+        if self.own.made_something_else_of_its_text(fact) {
+            let why = "bash made of the text what rung had not read out of it";
+            return ExecAnswer::Deny(self.refusal(fact, "shell.divergence", why.to_owned()));
         }
         let profile = match self.profile.take().map_or_else(|| self.whole_profile(), Ok) {
             Ok(profile) => profile,
@@ -230,6 +238,15 @@ fn is_own(fact: &ExecFact) -> bool {
 }
 
 impl Own {
+    /// Whether the run's own shell starts what is none of the commands of its text.
+    fn made_something_else_of_its_text(&self, fact: &ExecFact) -> bool {
+        let by_own_shell = fact.caller.lineage.len() == 1 && !fact.caller.cut;
+        match &self.foreseen {
+            Some(foreseen) if by_own_shell && fact.script.is_none() => !foreseen.covers(&fact.argv),
+            Some(_) | None => false,
+        }
+    }
+
     /// In what way the program at the gate is not the one that was decided about.
     fn differs(&self, fact: &ExecFact) -> Option<&'static str> {
         if fact.spelled != self.spelled {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::surface::top;
 use super::view::View;
 use super::{
-    Absent, CommandPlan, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan,
+    Absent, CommandPlan, Gate, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan,
     PlanError, ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
 use super::{environment, exec, gaps, landlock, view, workspace};
@@ -31,7 +31,7 @@ pub fn compile(
     if request.level != profile.level {
         return Err(PlanError::WrongLevel { profile: profile.level, request: request.level });
     }
-    if permit.by_shell() {
+    if permit.by_shell() && gaps::gate(host) == Gate::Without {
         return Err(PlanError::NeedsGate);
     }
     let workspace = workspace::check(request, profile, host)?;

@@ -33,7 +33,7 @@ pub enum PlanError {
     #[error("`{}` is not in the view of level {level}, or programs there may not be started", path.display())]
     ProgramNotInView { path: PathBuf, level: Level },
     #[error(
-        "a shell would start what the text names, and without the exec gate nobody can see what that really is: run each command by itself, as `rung run -- PROGRAM ARGUMENT...`"
+        "a shell would start what the text names, and without an exec gate, which this host cannot have, nobody would see what that really is: run each command by itself, as `rung run -- PROGRAM ARGUMENT...`"
     )]
     NeedsGate,
     #[error("there is no program `{name}`")]

@@ -14,6 +14,7 @@
 //! | `call` | whether a command line hands a text to a shell, and how rung runs that |
 //! | `builtin` | what bash does itself |
 //! | `judge` | what the commands of a text come to together |
+//! | `foreseen` | whether bash made of a text what was read out of it |
 //! | `scan` | whether a text that is not understood could do what is never allowed |
 //!
 //! What this is good for is early answers. What keeps a program inside is the sandbox, and what
@@ -22,6 +23,7 @@
 mod builtin;
 mod call;
 mod charset;
+mod foreseen;
 mod judge;
 mod read;
 mod scan;
@@ -30,6 +32,8 @@ mod undecidable;
 
 pub(super) use call::call;
 pub use call::{carried, may_have_text};
+pub use foreseen::Foreseen;
+pub use judge::TEXT;
 pub(super) use judge::{UNDECIDED, judge_text};
 pub(super) use scan::never;
 pub use script::{

@@ -374,13 +374,13 @@ fn a_shell_is_carried_in_one_form_and_one_command_without_it() {
     assert_eq!(shown(&["sh", "-c", "ls\n"]), Some("ls".to_owned()));
     assert_eq!(shown(&["/bin/sh", "-c", "ls | wc"]), bash("-c -- ls | wc"));
     assert_eq!(shown(&["bash", "-lc", "ls | wc"]), bash("-c -- ls | wc"));
-    assert_eq!(shown(&["zsh", "-euo", "pipefail", "-c", "ls"]), bash("-e -u -o pipefail -c -- ls"));
+    assert_eq!(shown(&["zsh", "-euo", "pipefail", "-c", "ls"]), bash("-c -e -u -o pipefail -- ls"));
     assert_eq!(shown(&["bash", "-c", "--", "-x"]), Some("-x".to_owned()));
     assert_eq!(shown(&["bash", "-c", "cd src"]), bash("-c -- cd src"));
     assert_eq!(shown(&["bash", "-c", "ls >x"]), bash("-c -- ls >x"));
     assert_eq!(shown(&["bash", "-c", "ls &"]), bash("-c -- ls &"));
     assert_eq!(shown(&["bash", "-c", "$(ls)"]), bash("-c -- $(ls)"));
-    assert_eq!(shown(&["bash", "-c", "-x", "ls"]), bash("-x -c -- ls"));
+    assert_eq!(shown(&["bash", "-c", "-x", "ls"]), bash("-c -x -- ls"));
     // Not the text alone, or no text at all.
     for line in [
         &["bash", "-c", "ls", "x"][..],
@@ -399,6 +399,39 @@ fn a_shell_is_carried_in_one_form_and_one_command_without_it() {
         let verdict = decide(&commands::request(level, argv.clone()), &commands::LADDER);
         assert!(matches!(verdict, Verdict::Deny(_)), "{verdict:?}");
     }
+}
+
+#[test]
+fn what_a_text_can_become_is_told_from_what_it_cannot() {
+    let argv = |words: &[&str]| -> Vec<Arg> {
+        words.iter().map(|it| Arg::try_from(*it).unwrap()).collect()
+    };
+    let foreseen = |text: &str| shell::Foreseen::of(&shell::carried(&argv(&["bash", "-c", text]))?);
+    let text = foreseen("rg a src/*.rs \"x $Y\" | head -n 5; cat \"b$Z\"").unwrap();
+    for words in [
+        &["rg", "a", "src/a.rs", "src/b.rs", "x y"][..],
+        &["rg", "a", "src/a.rs", "x "],
+        &["head", "-n", "5"],
+        &["cat", "bc"],
+    ] {
+        assert!(text.covers(&argv(words)), "{words:?}");
+    }
+    for words in [
+        &["rg", "b", "src/a.rs", "x y"][..],
+        &["rg", "a", "src/a.rs", "y"],
+        &["head", "-n", "5", "6"],
+        &["head"],
+        &["cat", "c"],
+        &["cat", "bc", "d"],
+        &["rm", "x"],
+        &[],
+    ] {
+        assert!(!text.covers(&argv(words)), "{words:?}");
+    }
+    assert!(foreseen("git commit -m \"$(cat <<'E'\nx\nE\n)\"; x").unwrap().covers(&argv(&["cat"])));
+    assert!(!foreseen("git commit -m x; x").unwrap().covers(&argv(&["cat"])));
+    assert_eq!(foreseen("echo $(ls)"), None);
+    assert_eq!(shell::Foreseen::of(&argv(&["ls"])), None);
 }
 
 /// Whether bash does this without a program.

@@ -14,8 +14,8 @@ const SHELLS: [&str; 8] = ["ash", "bash", "dash", "ksh", "mksh", "rbash", "sh", 
 const BASH: &str = "bash";
 
 /// How rung starts bash: without anybody's start-up files, functions or options of the caller, and
-/// with a text that cannot be taken for an option.
-const CARRIER: [&str; 4] = [BASH, "--norc", "--noprofile", "-p"];
+/// with a text that cannot be taken for an option. Among its first words is what says that it has one.
+const CARRIER: [&str; 5] = [BASH, "--norc", "--noprofile", "-p", "-c"];
 
 /// `bash -euo pipefail -c TEXT`
 #[derive(Debug)]
@@ -124,8 +124,17 @@ pub fn carried(argv: &[Arg]) -> Option<Vec<Arg>> {
         return Some(argv);
     }
     let carrier = CARRIER.into_iter().map(str::as_bytes);
-    let words = carrier.chain(call.kept).chain([&b"-c"[..], b"--", call.text.as_bytes()]);
+    let words = carrier.chain(call.kept).chain([&b"--"[..], call.text.as_bytes()]);
     words.map(|it| Arg::new(it).ok()).collect()
+}
+
+/// The text that rung's own shell runs.
+pub(super) fn of_carrier(argv: &[Arg]) -> Option<&Arg> {
+    let (first, words) = argv.split_first()?;
+    let is_carrier = argv.len() > CARRIER.len()
+        && argv.iter().zip(CARRIER).all(|(word, own)| word.as_bytes() == own.as_bytes());
+    let call = call(first.as_str()?, words).filter(|it| it.problem.is_none())?;
+    is_carrier.then_some(call.text)
 }
 
 /// The words of a command that needs no shell.

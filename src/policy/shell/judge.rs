@@ -21,7 +21,7 @@ use crate::policy::value::{self, Form, Place};
 use crate::profile::{Decision, Power, Profile, ValueType, WorkspaceMode};
 
 /// The rule under which texts run whose commands are all allowed.
-pub(in crate::policy) const TEXT: &str = "shell.text";
+pub const TEXT: &str = "shell.text";
 
 /// The rule about texts that are not understood.
 pub(in crate::policy) const UNDECIDED: &str = "shell.undecided";
@@ -286,10 +286,15 @@ fn judge_command<'a>(
     };
     let name = if spelled == "[" { "test" } else { spelled };
     let mut worst: Option<Finding<'a>> = None;
+    let filled = words.iter().find(|it| it.filled.is_some());
     // A pattern becomes one word or several.
     for times in [1, 2] {
         let argv = filled_in(&words, times)?;
         let finding = judge_words(profile, name, &argv, feeding, place, depth);
+        // With other words it could be allowed, and only the shell knows them.
+        if let (Finding::Uncovered(Nearest::Rule { .. }), Some(word)) = (&finding, filled) {
+            return Err((Construct::FilledIn, word.span.clone()));
+        }
         let is_worse = worst.as_ref().is_none_or(|it| precedence(it) < precedence(&finding));
         if is_worse {
             worst = Some(finding);
@@ -353,7 +358,10 @@ fn filled_in(words: &[Word], times: usize) -> Result<Vec<Arg>, Stop> {
             continue;
         };
         let start = word.start.as_bytes();
-        let could_be_option = start.is_empty() || start.starts_with(b"-");
+        // A file may be called `-x`. The gate looks at the names that a pattern found; what a
+        // variable holds is not even a name.
+        let is_pattern = filled.by == Fill::Pattern;
+        let could_be_option = start.starts_with(b"-") || (start.is_empty() && !is_pattern);
         let splits_anywhere = filled.splits && filled.by != Fill::Pattern;
         let stop = || (Construct::FilledIn, word.span.clone());
         if (splits_anywhere || could_be_option) && !options_ended {

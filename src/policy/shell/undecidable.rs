@@ -139,7 +139,7 @@ impl fmt::Display for Construct {
                 return write!(f, "setting `{name}`, which the profile does not pass,");
             }
             Self::Directory => "a change of directory to where nobody can tell",
-            Self::FilledIn => "a word that could become an option while the shell runs",
+            Self::FilledIn => "a word that is filled in while the shell runs",
         };
         f.write_str(plain)
     }
