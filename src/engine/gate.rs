@@ -125,8 +125,10 @@ impl<'a> Keeper<'a> {
 
     fn whole_profile(&self) -> Result<Profile, String> {
         let layers = self.around.layers().map_err(|error| error.to_string())?;
-        let profile = profile_for(self.request.level, &layers, None, &self.around.directories.state);
-        let profile = profile.map_err(|error| error.to_string())?;
+        let profile =
+            profile_for(self.request.level, &layers, None, &self.around.directories.state);
+        let mut profile = profile.map_err(|error| error.to_string())?;
+        profile.exec.index_rules();
         if profile.digest != self.digest {
             return Err("the profile has changed since the run was decided".to_owned());
         }

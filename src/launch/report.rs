@@ -50,7 +50,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 29] = [
         Self::CloseInherited,
         Self::IdMaps,
         Self::PrivateMounts,
