@@ -70,7 +70,12 @@ pub(super) fn decode<'a, Name: AsRef<str> + 'a, Names: AsRef<[Name]> + 'a>(
     wanted: Option<&[&str]>,
     part: impl Fn(Stretch) -> Result<&'a [u8], EncodedError>,
 ) -> Result<Profile, EncodedError> {
-    let concerns = |name: &str| wanted.is_none_or(|wanted| wanted.contains(&name));
+    // A rule may name its programs by how they begin.
+    let concerns = |name: &str| match (wanted, name.strip_suffix('*')) {
+        (None, _) => true,
+        (Some(wanted), None) => wanted.contains(&name),
+        (Some(wanted), Some(start)) => wanted.iter().any(|it| it.starts_with(start)),
+    };
     let mut profile: Profile = postcard::from_bytes(part(head)?)?;
     let mut found: BTreeMap<String, Program> = BTreeMap::new();
     for (name, stretch) in programs.filter(|it| concerns(it.0.as_ref())) {
@@ -78,9 +83,7 @@ pub(super) fn decode<'a, Name: AsRef<str> + 'a, Names: AsRef<[Name]> + 'a>(
     }
     let mut ruled: Vec<Rule> = Vec::new();
     for (names, stretch) in rules {
-        // A pattern may be about any program.
-        let mut names = names.as_ref().iter().map(AsRef::as_ref);
-        if names.any(|it: &str| it.ends_with('*') || concerns(it)) {
+        if names.as_ref().iter().any(|it| concerns(it.as_ref())) {
             ruled.push(postcard::from_bytes(part(*stretch)?)?);
         }
     }
