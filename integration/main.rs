@@ -12,6 +12,7 @@ mod harness;
 mod limits;
 mod net;
 mod run;
+mod session;
 mod shell;
 mod signals;
 mod streams;

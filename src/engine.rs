@@ -8,6 +8,8 @@
 //! |---|---|
 //! | `profiles` | finds the profiles in force |
 //! | `consider` | decides and compiles; runs nothing |
+//! | `inside` | what a run of a session finds |
+//! | `session` | starts, shows, applies and discards sessions |
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
 //! | `launch` | records, launches, concludes |
 //! | `gate` | judges what a run starts, and records it |
@@ -19,6 +21,7 @@
 
 mod consider;
 mod gate;
+mod inside;
 pub mod inspect;
 mod kept;
 mod launch;
@@ -26,6 +29,7 @@ mod profiles;
 mod record;
 pub mod replay;
 pub mod scenarios;
+pub mod session;
 mod state;
 pub mod why;
 
@@ -39,6 +43,7 @@ use jiff::Timestamp;
 use nix::sys::signal::{SigSet, Signal};
 
 pub use self::consider::consider;
+use self::inside::Inside;
 use self::record::refuse;
 use crate::host::{self, HostError};
 use crate::launch::LaunchError;
@@ -50,6 +55,7 @@ use crate::plan::{PlanError, SandboxPlan};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{Permit, Question, Refusal};
 use crate::profile::{Profile, Settings};
+use crate::session::SessionError;
 use crate::sys;
 
 /// What surrounds the process, gathered once by `main`: nothing below asks for it again.
@@ -87,6 +93,16 @@ pub struct Ask {
     pub wall_max: Option<Span>,
     pub ids: Ids,
     pub streams: Streams,
+    pub session: Option<SessionChoice>,
+}
+
+/// Where a run's writes go, if not into the workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionChoice {
+    /// Into this session, which has a workspace of its own.
+    Named(String),
+    /// Nowhere: they are listed and dropped when the run has ended.
+    Discard,
 }
 
 /// A request that has been decided, and compiled if it may run.
@@ -128,6 +144,10 @@ pub enum EngineError {
     Launch(#[from] LaunchError),
     #[error(transparent)]
     Watch(#[from] WatchError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("the session `{name}` works on `{}`, so `--workspace` cannot name another tree", base.display())]
+    OtherWorkspace { name: String, base: PathBuf },
     #[error("`{}` is a protected name that a run in `{}` changed, and it could not be put right: {why}; move it away or make it as it was, then try again", path.display(), workspace.display())]
     Unsettled { path: PathBuf, workspace: PathBuf, why: String },
 }
@@ -155,6 +175,9 @@ pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
             Err(error) => return failed(ask.ids, fallback, error.to_string()),
         }
     }
+    if let Some(SessionChoice::Named(name)) = &ask.session {
+        ask.ids.session = Some(name.clone());
+    }
     let ids = ask.ids.clone();
     let span = tracing::info_span!("run", id = ids.run, level = tracing::field::Empty);
     let _entered = span.enter();
@@ -175,6 +198,7 @@ fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
         denials: Vec::new(),
         gaps: Vec::new(),
         notes: Vec::new(),
+        changes: Vec::new(),
         usage: Usage::default(),
     }
 }
@@ -186,10 +210,13 @@ fn pipeline(
 ) -> Result<Outcome, EngineError> {
     let mut ledger = state::open_ledger(around)?;
     let swept = state::clean_up(&mut ledger, around, notes)?;
-    match consider(ask, around)? {
+    let inside = enter(&ask, around)?;
+    let mut outcome = match consider::consider_inside(ask, inside.as_ref(), around)? {
         Considered::Ready(ready) => {
-            state::nothing_left_in(&ready.request.workspace, &swept)?;
-            launch::launch(*ready, &mut ledger, around)
+            let root = inside.as_ref().map(Inside::watched_root);
+            let root = root.as_deref().unwrap_or(&ready.request.workspace);
+            state::nothing_left_in(root, &swept)?;
+            launch::launch(*ready, inside.as_ref(), &mut ledger, around)
         }
         Considered::Refused { request, profile, refusal } => {
             let status = if refusal.not_found { Status::NotFound } else { Status::Refused };
@@ -199,7 +226,31 @@ fn pipeline(
             let status = Status::Waiting;
             refuse(*request, &profile, question.denial, Answer::Ask, status, &mut ledger, around)
         }
+    }?;
+    if let Some(inside) = inside.filter(|it| it.disposable) {
+        outcome.changes = session::drop_disposable(inside, outcome.level, around)?;
     }
+    Ok(outcome)
+}
+
+/// The session of a run, with its lock.
+fn enter(ask: &Ask, around: &Surroundings) -> Result<Option<Inside>, EngineError> {
+    let Some(choice) = &ask.session else { return Ok(None) };
+    if let SessionChoice::Named(_) = choice {
+        let inside = inside::enter(ask, &PathBuf::new(), around, Ok(()))?;
+        if let (Some(given), Some(inside)) = (&ask.workspace, &inside) {
+            let base = inside.workspace().to_owned();
+            let start = around.cwd.as_deref().ok_or(EngineError::NoDirectory)?;
+            if fs::canonicalize(start.join(given)).ok().as_ref() != Some(&base) {
+                let name = inside.session.manifest.name.clone();
+                return Err(EngineError::OtherWorkspace { name, base });
+            }
+        }
+        return Ok(inside);
+    }
+    let host = session::host(around)?;
+    let (_, workspace) = consider::places(ask, around)?;
+    inside::enter(ask, &workspace, around, inside::overlay(&host))
 }
 
 /// A new run id: 48 bits of milliseconds, then 80 random bits, in Crockford's base 32, so that

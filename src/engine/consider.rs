@@ -5,18 +5,32 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::inside::{self, Inside};
 use super::profiles::profile_for;
 use super::{Ask, Considered, Directories, EngineError, Ready, Surroundings};
 use crate::host;
-use crate::model::{Arg, HostFacts, Level, ProgramFact, Request, is_plain, walk_order};
+use crate::model::{Arg, HostFacts, Level, ProgramFact, Request, Tree, is_plain, walk_order};
 use crate::plan::{self, syscalls};
 use crate::policy::{self, Verdict, shell};
 use crate::profile::{self, Ladder, Profile, Settings};
 
 /// Decides and compiles. May probe the machine and remember what it found; runs nothing.
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
+    let inside = inside::look_into(&ask, around)?;
+    consider_inside(ask, inside.as_ref(), around)
+}
+
+/// The same for a session that is open already.
+pub(super) fn consider_inside(
+    mut ask: Ask,
+    inside: Option<&Inside>,
+    around: &Surroundings,
+) -> Result<Considered, EngineError> {
     let Settings { ceiling, default_level } = around.settings()?;
-    match consider_below(ceiling, ask.level.unwrap_or(default_level), ask, around)? {
+    if let Some(inside) = inside.filter(|it| !it.disposable) {
+        ask.level = ask.level.or(Some(inside.session.manifest.level));
+    }
+    match consider_below(ceiling, ask.level.unwrap_or(default_level), ask, inside, around)? {
         Considered::Ready(ready) if ready.request.level.needs_grant() => {
             let Ready { request, permit, profile, .. } = *ready;
             let refusal = policy::without_grant(&request, &permit);
@@ -31,6 +45,7 @@ pub(super) fn consider_below(
     ceiling: Level,
     level: Level,
     ask: Ask,
+    inside: Option<&Inside>,
     around: &Surroundings,
 ) -> Result<Considered, EngineError> {
     tracing::Span::current().record("level", level.number());
@@ -38,13 +53,19 @@ pub(super) fn consider_below(
     let mut host = host::facts(&around.directories.state.join("host"), plan::lasting_paths)?;
     host.state_directories = state_directories(&around.directories)?;
     host.user_home = around.user_home.as_ref().and_then(|it| fs::canonicalize(it).ok());
-    let (cwd, workspace) = places(&ask, around)?;
+    let (cwd, workspace) = match inside.filter(|it| !it.disposable) {
+        Some(inside) => (inside.cwd(&ask, around)?, inside.workspace().to_owned()),
+        None => places(&ask, around)?,
+    };
     let argv = shell::carried(&ask.argv).unwrap_or(ask.argv);
     // A text for a shell may name any program.
     let names = (!shell::may_have_text(&argv)).then(|| names(&argv));
     let mut profile = profile_for(level, &layers, names.as_deref(), &around.directories.state)?;
-    find_paths(&mut host, &profile, &workspace, around)?;
-    let program = program(&argv, &profile, &host, &around.home, (&cwd, &workspace))?;
+    find_paths(&mut host, &profile, &workspace, inside, around)?;
+    let mut program = program(&argv, &profile, &host, &around.home, (&cwd, &workspace))?;
+    if let (Some(inside), Some(word)) = (inside, argv.first()) {
+        program = inside.program(word, &cwd, program)?;
+    }
     // A rule may be about the name of the object behind a link.
     if let (Some(name), Some(names)) = (canonical_name(&program), &names)
         && !names.contains(&name)
@@ -65,6 +86,7 @@ pub(super) fn consider_below(
         environment: environment(around),
         ids: ask.ids,
         streams: ask.streams,
+        tree: inside.map_or(Ok(Tree::Itself), Inside::tree)?,
     };
     let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
@@ -124,12 +146,19 @@ pub(super) fn find_paths(
     host: &mut HostFacts,
     profile: &Profile,
     workspace: &Path,
+    inside: Option<&Inside>,
     around: &Surroundings,
 ) -> Result<(), EngineError> {
     let wanted = plan::wanted_paths(profile, workspace, &around.home, &host.state_directories);
     host.paths.extend(host::look(&wanted)?);
+    if let Some(inside) = inside {
+        inside.correct(host, &wanted)?;
+    }
     let behind = plan::wanted_behind_links(profile, workspace, &host.paths);
     host.paths.extend(host::look(&behind)?);
+    if let Some(inside) = inside {
+        inside.correct(host, &behind)?;
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
 use super::consider::consider_below;
+use super::inside;
 use super::{Ask, Considered, EngineError, Surroundings};
 use crate::host;
 use crate::ledger;
@@ -41,7 +42,8 @@ pub fn foresee(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErro
         Some(level) => level,
         None => around.settings()?.default_level,
     };
-    consider_below(Level::ProductionWrites, level, ask, around)
+    let inside = inside::look_into(&ask, around)?;
+    consider_below(Level::ProductionWrites, level, ask, inside.as_ref(), around)
 }
 
 impl Surroundings {

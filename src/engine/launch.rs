@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::gate::Keeper;
+use super::inside::Inside;
 use super::record::{conclude, decision, quarantined, redact, start_record};
 use super::{EngineError, Ready, Surroundings};
 use crate::launch::gate::Judge;
@@ -16,6 +17,7 @@ use crate::profile::Durable;
 /// Records, launches and concludes.
 pub(super) fn launch(
     ready: Ready,
+    inside: Option<&Inside>,
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<Outcome, EngineError> {
@@ -43,11 +45,15 @@ pub(super) fn launch(
     let guarded = guarded(&plan);
     let keeper = RefCell::new(Keeper::new(&request, &plan, around)?);
     let ledger = RefCell::new(ledger);
+    let (root, in_place, held) = match inside {
+        None => (request.workspace.clone(), watched.clone(), guarded),
+        Some(it) => (it.watched_root(), it.watched(&watched), it.guarded(guarded)),
+    };
     drop((permit, profile));
     let watch = RefCell::new(None);
     let arm = || -> Result<(), WatchError> {
-        let (state, workspace) = (&around.directories.state, &request.workspace);
-        watch.replace(watched::arm(state, &run, workspace, &watched, &guarded)?);
+        let state = &around.directories.state;
+        watch.replace(watched::arm(state, &run, &root, &in_place, &held)?);
         Ok(())
     };
     let mut settled = None;
@@ -66,8 +72,11 @@ pub(super) fn launch(
         over: &mut || settled = watch.take().map(watched::Watch::settle),
     });
     let ledger = ledger.into_inner();
-    let settled = settled.or_else(|| watch.take().map(watched::Watch::settle));
-    let Settled { undone, changed, left } = settled.unwrap_or_default();
+    let settled = settled.or_else(|| watch.take().map(watched::Watch::settle)).unwrap_or_default();
+    let Settled { undone, changed, left } = match inside {
+        Some(inside) => inside.renamed(settled),
+        None => settled,
+    };
     let Ended { status, started, usage, mut denials, notes } =
         ended.unwrap_or_else(|error| Ended {
             status: Status::Failed { reason: error.to_string() },
@@ -97,7 +106,16 @@ pub(super) fn launch(
             Status::Failed { reason }
         }
     };
-    Ok(Outcome { ids: request.ids, level, status, denials, gaps, notes, usage })
+    Ok(Outcome {
+        ids: request.ids,
+        level,
+        status,
+        denials,
+        gaps,
+        notes,
+        changes: Vec::new(),
+        usage,
+    })
 }
 
 /// The protected objects that the run finds in place.

@@ -63,6 +63,7 @@ pub(super) fn refuse(
         denials: vec![denial],
         gaps: Vec::new(),
         notes: Vec::new(),
+        changes: Vec::new(),
         usage: Usage::default(),
     })
 }

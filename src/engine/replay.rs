@@ -14,7 +14,7 @@ use super::consider::{environment, find_paths, program};
 use super::{EngineError, Surroundings};
 use crate::host;
 use crate::ledger::{self, Answer, Body, Decision, Entry, Record};
-use crate::model::{Arg, Digest, HostFacts, Level, Request, Streams};
+use crate::model::{Arg, Digest, HostFacts, Level, Request, Streams, Tree};
 use crate::plan;
 use crate::policy::{self, Verdict};
 use crate::profile::{Ladder, Profile};
@@ -169,7 +169,7 @@ impl<'a> Again<'a> {
         let path = |word: &Arg| PathBuf::from(word.as_os_str());
         let (cwd, workspace) = (path(&recorded.cwd), path(&recorded.workspace));
         if self.known.insert((workspace.clone(), profile.digest)) {
-            find_paths(&mut self.host, &profile, &workspace, self.around)?;
+            find_paths(&mut self.host, &profile, &workspace, None, self.around)?;
         }
         let home: &Path = &self.around.home;
         let program = program(&recorded.argv, &profile, &self.host, home, (&cwd, &workspace))?;
@@ -184,6 +184,7 @@ impl<'a> Again<'a> {
             environment: environment(self.around),
             ids: recorded.ids.clone(),
             streams: Streams::Inherit,
+            tree: Tree::Itself,
         };
         // The ceiling is whoever starts rung's to say, not the profile's.
         let ladder =

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{EngineError, Surroundings};
-use crate::model::{Arg, Ids, Level, ProgramFact, ProgramLocation, Request, Streams};
+use crate::model::{Arg, Ids, Level, ProgramFact, ProgramLocation, Request, Streams, Tree};
 use crate::policy::{self, Verdict, words};
 use crate::profile::{Ladder, Profile};
 
@@ -151,6 +151,7 @@ fn supposed(argv: Vec<Arg>, profile: &Profile) -> Request {
         environment: BTreeMap::new(),
         ids: Ids::default(),
         streams: Streams::Inherit,
+        tree: Tree::Itself,
     }
 }
 

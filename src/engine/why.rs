@@ -17,7 +17,7 @@ use super::consider::{environment, find_paths, places, program, state_directorie
 use super::{Ask, Considered, EngineError, Ready, Surroundings, inspect, launch, new_run, state};
 use crate::host;
 use crate::model::{
-    Arg, Denial, Ids, Level, Origin, Outcome, ProgramFact, Request, Span, Status, Streams,
+    Arg, Denial, Ids, Level, Origin, Outcome, ProgramFact, Request, Span, Status, Streams, Tree,
 };
 use crate::plan::{self, Answer, Operation, What, syscalls};
 use crate::policy::{self, Verdict};
@@ -313,7 +313,7 @@ impl<'a> Scene<'a> {
             return Ok(Probe::Not { why });
         };
         let mut ledger = state::open_ledger(self.around)?;
-        let outcome = quietly(|| launch::launch(ready, &mut ledger, self.around))??;
+        let outcome = quietly(|| launch::launch(ready, None, &mut ledger, self.around))??;
         // Init shared this process's memory and closed it to others, which would keep the next
         // sandbox from getting its user.
         sys::process::dumpable(true).map_err(|errno| EngineError::Read {
@@ -338,7 +338,7 @@ impl<'a> Scene<'a> {
         let directories = &self.around.directories;
         let mut host = host::facts(&directories.state.join("host"), plan::lasting_paths)?;
         host.state_directories = state_directories(directories)?;
-        find_paths(&mut host, &profile, &self.workspace, self.around)?;
+        find_paths(&mut host, &profile, &self.workspace, None, self.around)?;
         let places: (&Path, &Path) = (&self.cwd, &self.workspace);
         let program = program(argv, &profile, &host, &self.around.home, places)?;
         let request = Request {
@@ -351,6 +351,7 @@ impl<'a> Scene<'a> {
             environment: environment(self.around),
             ids: Ids { run: new_run(self.around.now)?, ..Ids::default() },
             streams: Streams::Inherit,
+            tree: Tree::Itself,
         };
         let ladder =
             Ladder { ceiling: self.level, profiles: [(self.level, profile.clone())].into() };
@@ -385,6 +386,7 @@ fn ask(argv: Vec<Arg>, level: Level, at: &Place) -> Ask {
         wall_max: None,
         ids: Ids::default(),
         streams: Streams::Inherit,
+        session: None,
     }
 }
 

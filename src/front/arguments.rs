@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use crate::engine::{self, NeedsShell};
+use crate::engine::{self, NeedsShell, SessionChoice};
 use crate::model::{Arg, Ids, Level, Span, parse_quantity};
 
 /// What the caller asked for, in the caller's words.
@@ -28,12 +28,13 @@ pub(super) struct RunArguments {
     pub(super) ids: Ids,
     /// Print nothing about a refusal but the exit code.
     pub(super) quiet: bool,
+    pub(super) session: Option<SessionChoice>,
 }
 
 /// Every option that [`parse`] knows besides `--help`, for the test that holds it and the
 /// description in `cli` together.
 #[cfg(test)]
-pub(super) const OPTIONS: [&str; 17] = [
+pub(super) const OPTIONS: [&str; 18] = [
     "-c",
     "--level",
     "-l",
@@ -48,6 +49,7 @@ pub(super) const OPTIONS: [&str; 17] = [
     "--agent",
     "--task",
     "--session",
+    "--discard",
     "--traceparent",
     "--quiet",
     "-q",
@@ -113,6 +115,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
         terminal: TerminalChoice::Auto,
         ids: Ids::default(),
         quiet: false,
+        session: None,
     };
     while let Some(word) = words.next() {
         let bytes = word.as_bytes();
@@ -158,11 +161,15 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
             "--agent" => read.ids.agent = Some(id("--agent", value("--agent", "a name")?)?),
             "--task" => read.ids.task = Some(id("--task", value("--task", "a name")?)?),
             "--session" => {
-                read.ids.session = Some(id("--session", value("--session", "a name")?)?);
+                let name = id("--session", value("--session", "a name")?)?;
+                choose(&mut read.session, SessionChoice::Named(name))?;
             }
             "--traceparent" => {
                 let wants = "a W3C trace context";
                 read.ids.traceparent = Some(id("--traceparent", value("--traceparent", wants)?)?);
+            }
+            "--discard" if attached.is_none() => {
+                choose(&mut read.session, SessionChoice::Discard)?;
             }
             "--json" if attached.is_none() => read.json = true,
             "--quiet" | "-q" if attached.is_none() => read.quiet = true,
@@ -179,6 +186,19 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
         return Err(UsageError::NoCommand);
     }
     Ok(Parsed::Run(Box::new(read)))
+}
+
+/// A run writes to one place only.
+fn choose(session: &mut Option<SessionChoice>, choice: SessionChoice) -> Result<(), UsageError> {
+    if session
+        .as_ref()
+        .is_some_and(|it| std::mem::discriminant(it) != std::mem::discriminant(&choice))
+    {
+        let problem = "the run cannot be in a session and keep nothing".to_owned();
+        return Err(UsageError::Value { option: "--discard", problem });
+    }
+    *session = Some(choice);
+    Ok(())
 }
 
 fn command(words: impl Iterator<Item = OsString>) -> Result<Vec<Arg>, UsageError> {

@@ -216,6 +216,12 @@ fn what(body: &Body) -> String {
             Some(place) => format!("quarantine {} in {place}: {}", it.path, it.reason),
             None => format!("quarantine removed {}: {}", it.path, it.reason),
         },
+        Body::Record(Record::Session(it)) => {
+            let id = it.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+            let of = it.of.as_ref().map(|of| format!(" of {of}")).unwrap_or_default();
+            let count = counted(it.count, "path");
+            format!("session {} {}{id}{of}: {count} of {}", it.session, it.act.name(), it.base)
+        }
         Body::Record(Record::ProfileLoad(it)) => {
             format!("profile {} level {} {}", it.profile, it.level, it.profile_digest)
         }

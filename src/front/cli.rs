@@ -11,6 +11,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::arguments::{self, RunArguments, TerminalChoice, UsageError};
+use super::session::SessionVerb;
+use crate::engine::SessionChoice;
 use crate::engine::inspect::audit::{Anchor, Format};
 use crate::model::{Digest, Ids, Level, Span, parse_quantity};
 
@@ -44,6 +46,7 @@ Exit codes:
   rung check --level 2 -- git push           would it be allowed? runs nothing
   rung explain --level 2                     what level 2 means here, in sentences
   rung doctor                                what this host can keep, by trying it
+  rung session start                         work on a layer over the tree; look, then apply
 ",
         exit_codes!()
     ),
@@ -65,6 +68,8 @@ says nothing unless something was refused.
 Examples:
   rung run --level 1 -- rg TODO src
   rung run --level 3 -- cargo test --lib
+  rung run --session fix-42 -- cargo test
+  rung run --level 3 --discard -- cargo update   see what it would change
   rung run --level 3 --timeout \"5 min\" --report out.json -- npm test
   rung run --level 1 -c 'rg TODO src | head'
 ",
@@ -190,6 +195,9 @@ Exit codes:
         #[arg(long)]
         json: bool,
     },
+    /// Begins, shows, applies and discards sessions
+    #[command(subcommand, arg_required_else_help = true)]
+    Session(SessionVerb),
 
     /// Prints completions for a shell
     #[command(after_help = "\
@@ -247,9 +255,12 @@ pub(super) struct RunOptions {
     /// Its task, for the records
     #[arg(long, value_name = "ID", value_parser = arguments::id_of)]
     pub(super) task: Option<String>,
-    /// Its session, for the records
-    #[arg(long, value_name = "ID", value_parser = arguments::id_of)]
+    /// Run in this session, which has a workspace of its own
+    #[arg(long, value_name = "NAME", conflicts_with = "discard")]
     pub(super) session: Option<String>,
+    /// Keep nothing of what the command writes in the workspace; list it instead
+    #[arg(long)]
+    pub(super) discard: bool,
     /// A W3C trace context, for the records
     #[arg(long, value_name = "CONTEXT", value_parser = arguments::id_of)]
     pub(super) traceparent: Option<String>,
@@ -293,10 +304,15 @@ impl RunOptions {
                 run: String::new(),
                 agent: self.agent,
                 task: self.task,
-                session: self.session,
+                session: None,
                 traceparent: self.traceparent,
             },
             quiet: self.quiet,
+            session: match (self.session, self.discard) {
+                (Some(name), _) => Some(SessionChoice::Named(name)),
+                (None, true) => Some(SessionChoice::Discard),
+                (None, false) => None,
+            },
         })
     }
 }

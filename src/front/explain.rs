@@ -32,6 +32,7 @@ pub(super) fn explain(options: cli::ExplainOptions, around: &Surroundings) -> Ex
         wall_max: None,
         ids: Ids::default(),
         streams: Streams::Inherit,
+        session: None,
     };
     match inspect::foresee(ask, around) {
         Ok(Considered::Ready(ready)) if options.json => answer_json(&ready.plan),

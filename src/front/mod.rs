@@ -13,6 +13,7 @@ mod manual;
 mod profile;
 mod replay;
 mod run;
+mod session;
 mod why;
 mod words;
 
@@ -70,6 +71,7 @@ fn other(words: impl Iterator<Item = OsString>, around: &Surroundings) -> ExitCo
         Verb::Profile(verb) => profile::profile(verb, around),
         Verb::Audit(verb) => audit::audit(verb, around),
         Verb::Replay { against, run, json } => replay::replay(&against, run, json, around),
+        Verb::Session(verb) => session::session(verb, around),
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Man => manual::man(),
     }

@@ -221,7 +221,7 @@ fn map_ids(kit: &Kit) -> Result<(), Errno> {
 
 fn mounts() -> Result<(), Errno> {
     mount::make_private()?;
-    mount::new_filesystem(c"tmpfs", &[(c"size", c"65536")], 0).map(drop)
+    mount::new_filesystem(c"tmpfs", &[(c"size", Some(c"65536"))], 0).map(drop)
 }
 
 fn detached_mounts() -> Result<(), Errno> {
@@ -231,14 +231,18 @@ fn detached_mounts() -> Result<(), Errno> {
 
 /// An overlay whose three directories lie on a tmpfs, as a session's might.
 fn overlay() -> Result<(), Errno> {
-    let base = mount::new_filesystem(c"tmpfs", &[(c"size", c"65536")], 0)?;
+    let base = mount::new_filesystem(c"tmpfs", &[(c"size", Some(c"65536"))], 0)?;
     for name in [c"lower", c"upper", c"work"] {
         descriptor::make_directory(base.as_raw_fd(), name, 0o755)?;
     }
     // Overlay takes its directories by path only, so the tmpfs has to be somewhere.
     mount::attach(base.as_fd(), descriptor::HERE, c"/usr")?;
-    let options =
-        [(c"lowerdir", c"/usr/lower"), (c"upperdir", c"/usr/upper"), (c"workdir", c"/usr/work")];
+    let options = [
+        (c"lowerdir", Some(c"/usr/lower")),
+        (c"upperdir", Some(c"/usr/upper")),
+        (c"workdir", Some(c"/usr/work")),
+        (c"userxattr", None),
+    ];
     mount::new_filesystem(c"overlay", &options, 0).map(drop)
 }
 

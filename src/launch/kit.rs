@@ -82,6 +82,7 @@ pub(super) enum Operation {
         target: CString,
     },
     Bind(Bind),
+    Overlay(Overlay),
     Private {
         path: CString,
         options: CString,
@@ -102,8 +103,9 @@ pub(super) enum Operation {
     /// A mount of the object on itself.
     Again {
         path: CString,
-        device: u64,
-        inode: u64,
+        /// (device, inode) that it must have. An overlay gives its objects numbers that are not
+        /// known before it is mounted.
+        identity: Option<(u64, u64)>,
         read_only: bool,
     },
 }
@@ -118,6 +120,7 @@ impl Operation {
         | Self::Devices { path, .. }
         | Self::Masked { path, .. }
         | Self::Again { path, .. }
+        | Self::Overlay(Overlay { path, .. })
         | Self::Bind(Bind { path, .. })) = self;
         format!("/{}", path.to_string_lossy())
     }
@@ -134,6 +137,20 @@ pub(super) struct Bind {
     pub(super) make: bool,
     pub(super) device: u64,
     pub(super) inode: u64,
+    pub(super) attributes: u64,
+}
+
+/// A host directory with a session's layer on top of it.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    /// Absolute, in the host's tree, as is `layers`.
+    pub(super) lower: CString,
+    /// (device, inode).
+    pub(super) lower_identity: (u64, u64),
+    pub(super) layers: CString,
+    pub(super) layers_identity: (u64, u64),
+    pub(super) path: CString,
+    pub(super) make: bool,
     pub(super) attributes: u64,
 }
 
@@ -160,7 +177,7 @@ pub(super) fn view(plan: &SandboxPlan) -> Result<Vec<Operation>, LaunchError> {
                 made.insert(parent);
             }
         }
-        operations.push(operation(entry, !inside)?);
+        operations.push(operation(entry, !inside, in_overlay(&entry.path, &plan.view))?);
         made.insert(entry.path.clone());
     }
     Ok(operations)
@@ -177,6 +194,7 @@ fn is_ours(path: &Path, view: &[ViewEntry]) -> bool {
         Some(what) => match what {
             What::Directory | What::Private { .. } | What::Devices { .. } => true,
             What::Bind { .. }
+            | What::Overlay { .. }
             | What::SymbolicLink { .. }
             | What::Proc { .. }
             | What::Masked { .. }
@@ -184,6 +202,23 @@ fn is_ours(path: &Path, view: &[ViewEntry]) -> bool {
             | What::Protected { .. } => false,
         },
     }
+}
+
+/// Whether what lies at `path` is shown by an overlay, whose objects have identities of its own.
+fn in_overlay(path: &Path, view: &[ViewEntry]) -> bool {
+    let tree =
+        view.iter().rev().filter(|it| path.starts_with(&it.path)).find_map(|it| match it.what {
+            What::Overlay { .. } => Some(true),
+            What::Pinned { .. } | What::Protected { .. } => None,
+            What::Directory
+            | What::Bind { .. }
+            | What::Private { .. }
+            | What::SymbolicLink { .. }
+            | What::Proc { .. }
+            | What::Devices { .. }
+            | What::Masked { .. } => Some(false),
+        });
+    tree.unwrap_or(false)
 }
 
 fn missing_parents(path: &Path, made: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
@@ -197,8 +232,9 @@ fn missing_parents(path: &Path, made: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
     missing
 }
 
-fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
+fn operation(entry: &ViewEntry, make: bool, merged: bool) -> Result<Operation, LaunchError> {
     let path = relative(&entry.path)?;
+    let known = |device, inode| (!merged).then_some((device, inode));
     Ok(match &entry.what {
         What::Directory => Operation::Directory { path },
         What::SymbolicLink { target } => {
@@ -213,6 +249,17 @@ fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
             inode: *inode,
             attributes: attributes(*access, *programs),
         }),
+        What::Overlay { lower, device, inode, layers, access, programs } => {
+            Operation::Overlay(Overlay {
+                lower: c_string(lower.as_os_str().as_bytes())?,
+                lower_identity: (*device, *inode),
+                layers: c_string(layers.directory.as_os_str().as_bytes())?,
+                layers_identity: (layers.device, layers.inode),
+                path,
+                make,
+                attributes: attributes(*access, *programs),
+            })
+        }
         What::Private { size, files, access, programs } => Operation::Private {
             path,
             options: tmpfs(size.0, files.0, private_mode(&entry.path))?,
@@ -232,10 +279,10 @@ fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
             Operation::Masked { path, directory: *kind == PathKind::Directory }
         }
         What::Pinned { device, inode } => {
-            Operation::Again { path, device: *device, inode: *inode, read_only: false }
+            Operation::Again { path, identity: known(*device, *inode), read_only: false }
         }
         What::Protected { device, inode, .. } => {
-            Operation::Again { path, device: *device, inode: *inode, read_only: true }
+            Operation::Again { path, identity: known(*device, *inode), read_only: true }
         }
     })
 }

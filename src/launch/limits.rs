@@ -49,6 +49,7 @@ pub(super) fn places(plan: &SandboxPlan) -> Vec<Place> {
             | What::Proc { .. }
             | What::Masked { .. }
             | What::Pinned { .. }
+            | What::Overlay { .. }
             | What::Protected { .. } => None,
         })
         .take(PLACES_MAX)

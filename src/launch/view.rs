@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::child::{at, at_index};
-use super::kit::{Bind, Operation};
+use super::kit::{Bind, Operation, Overlay};
 use super::report::{Failure, Step};
 use crate::sys::descriptor::{self, HERE, Identity};
 use crate::sys::mount::{self, NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
@@ -90,6 +90,7 @@ fn carry_out(operation: &Operation, base: &Base) -> Result<Option<OwnedFd>, Errn
         Operation::Directory { path } => descriptor::make_directory(here, path, 0o755)?,
         Operation::Link { path, target } => descriptor::make_link(target, here, path)?,
         Operation::Bind(it) => bind(it, base.root.as_fd())?,
+        Operation::Overlay(it) => overlay(it, base.root.as_fd())?,
         Operation::Private { path, options, attributes } => {
             descriptor::make_directory(here, path, 0o755)?;
             mount::make(c"tmpfs", path, options, *attributes)?;
@@ -101,9 +102,11 @@ fn carry_out(operation: &Operation, base: &Base) -> Result<Option<OwnedFd>, Errn
             mask(target.as_fd(), c"", *directory, base)?;
             leave_open(target);
         }
-        Operation::Again { path, device, inode, read_only } => {
+        Operation::Again { path, identity, read_only } => {
             let target = descriptor::open_beneath(base.root.as_fd(), path)?;
-            same(descriptor::identity(target.as_raw_fd(), c"")?, *device, *inode)?;
+            if let Some((device, inode)) = identity {
+                same(descriptor::identity(target.as_raw_fd(), c"")?, *device, *inode)?;
+            }
             let tree = mount::clone_tree(target.as_raw_fd(), c"", false)?;
             if *read_only {
                 mount::restrict(tree.as_raw_fd(), c"", READ_ONLY, true)?;
@@ -128,6 +131,49 @@ fn bind(it: &Bind, root: BorrowedFd<'_>) -> Result<(), Errno> {
     if it.make {
         mount_point(root, &it.path, it.directory)?;
         mount::attach(tree.as_fd(), root.as_raw_fd(), &it.path)?;
+    } else {
+        let target = descriptor::open_beneath(root, &it.path)?;
+        mount::attach(tree.as_fd(), target.as_raw_fd(), c"")?;
+        leave_open(target);
+    }
+    leave_open(tree);
+    Ok(())
+}
+
+/// Where the parts of an overlay lie while it is put together: names without the characters that
+/// its options give a meaning, whatever the host's paths are.
+const LOWER: &CStr = c".rung-lower";
+const LAYERS: &CStr = c".rung-layers";
+
+/// An overlay of a session. Its parts are attached, named relative to the new root, and taken away
+/// again; the overlay has mounts of its own of them. Without `userxattr` it would lose, silently,
+/// which directories hide what is below them.
+fn overlay(it: &Overlay, root: BorrowedFd<'_>) -> Result<(), Errno> {
+    let here = root.as_raw_fd();
+    for (name, source, (device, inode)) in
+        [(LOWER, &it.lower, it.lower_identity), (LAYERS, &it.layers, it.layers_identity)]
+    {
+        let part = mount::clone_tree(HERE, source, false)?;
+        same(descriptor::identity(part.as_raw_fd(), c"")?, device, inode)?;
+        descriptor::make_directory(here, name, 0)?;
+        mount::attach(part.as_fd(), here, name)?;
+        leave_open(part);
+    }
+    let options = [
+        (c"source", Some(c"rung")),
+        (c"lowerdir", Some(LOWER)),
+        (c"upperdir", Some(c".rung-layers/upper")),
+        (c"workdir", Some(c".rung-layers/work")),
+        (c"userxattr", None),
+    ];
+    let tree = mount::new_filesystem(c"overlay", &options, it.attributes)?;
+    for name in [LOWER, LAYERS] {
+        mount::detach(name)?;
+        descriptor::remove(here, name, libc::AT_REMOVEDIR)?;
+    }
+    if it.make {
+        mount_point(root, &it.path, true)?;
+        mount::attach(tree.as_fd(), here, &it.path)?;
     } else {
         let target = descriptor::open_beneath(root, &it.path)?;
         mount::attach(tree.as_fd(), target.as_raw_fd(), c"")?;

@@ -40,7 +40,7 @@ pub use line::{Body, Entry, RECORD_BYTES_MAX};
 pub use read::{Follow, decisions, show, tail};
 pub use record::{
     Answer, Control, Decision, DenialSeen, Exec, ExecCount, ExecEnd, ExecStart, Outcome,
-    ProfileLoad, Quarantine, Record, Tally,
+    ProfileLoad, Quarantine, Record, SessionAct, SessionVerb, Tally,
 };
 pub use redact::{Redactor, is_redacted};
 pub use verify::{Anchor, Fault, Problem, Report, verify};

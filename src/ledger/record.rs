@@ -29,6 +29,8 @@ pub enum Record {
     Denial(Box<DenialSeen>),
     #[serde(rename = "quarantine")]
     Quarantine(Quarantine),
+    #[serde(rename = "session")]
+    Session(Box<SessionAct>),
     #[serde(rename = "profile.load")]
     ProfileLoad(ProfileLoad),
 }
@@ -156,6 +158,50 @@ pub struct Quarantine {
     pub reason: String,
 }
 
+/// Something was done with a session, outside every run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionAct {
+    pub act: SessionVerb,
+    pub session: String,
+    /// Names an apply or a rollback, so that it can be taken back.
+    pub id: Option<String>,
+    /// The act that was taken back.
+    pub of: Option<String>,
+    /// The tree that the session works on.
+    pub base: Arg,
+    pub level: Option<Level>,
+    pub backend: String,
+    /// How many paths of the tree it was about.
+    pub count: u64,
+    /// The first of them.
+    pub paths: Vec<Arg>,
+    /// How many changes were refused, wait for an answer, or have changed on both sides.
+    pub withheld: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionVerb {
+    Start,
+    Apply,
+    Discard,
+    Rollback,
+    /// An act that had been interrupted was carried on, or taken back.
+    Recover,
+}
+
+impl SessionVerb {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Apply => "apply",
+            Self::Discard => "discard",
+            Self::Rollback => "rollback",
+            Self::Recover => "recover",
+        }
+    }
+}
+
 /// A profile was read from outside the binary, or changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileLoad {
@@ -202,6 +248,7 @@ impl Record {
             Self::ExecEnd(_) => "exec.end",
             Self::Denial(_) => "denial",
             Self::Quarantine(_) => "quarantine",
+            Self::Session(_) => "session",
             Self::ProfileLoad(_) => "profile.load",
         }
     }
@@ -216,7 +263,7 @@ impl Record {
             Self::ExecEnd(it) => Some(&it.run),
             Self::Denial(it) => Some(&it.run),
             Self::Quarantine(it) => Some(&it.run),
-            Self::ProfileLoad(_) => None,
+            Self::Session(_) | Self::ProfileLoad(_) => None,
         }
     }
 
@@ -244,6 +291,10 @@ impl Record {
             Self::Quarantine(it) => {
                 let moved = it.moved_to.as_mut().map_or(0, |path| by.word(path));
                 by.word(&mut it.path) + moved + by.text(&mut it.reason)
+            }
+            Self::Session(it) => {
+                let paths: usize = it.paths.iter_mut().map(|path| by.word(path)).sum();
+                paths + by.word(&mut it.base) + by.text(&mut it.session)
             }
             Self::ProfileLoad(it) => it.sources.iter_mut().map(|text| by.text(text)).sum(),
         }

@@ -26,7 +26,7 @@ pub use host::{
 };
 pub use level::{Level, UnknownLevel};
 pub use origin::Origin;
-pub use outcome::{Outcome, Status, Usage};
+pub use outcome::{Changed, Outcome, Status, Usage};
 pub use path_map::{PathMap, is_plain, lies_in, walk_order};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
-pub use request::{Ids, Request, Streams};
+pub use request::{Ids, Request, Store, Streams, Tree};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Denial, Ids, Level};
+use super::{Arg, Denial, Ids, Level};
 
 /// The whole result of one `rung run`, as `--report` and `--json` give it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,21 @@ pub struct Outcome {
     pub gaps: Vec<String>,
     /// What else the caller should know, a sentence each.
     pub notes: Vec<String>,
+    /// What a disposable run changed, and nothing was kept of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Changed>,
     pub usage: Usage,
+}
+
+/// One path that a run would have changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Relative to the workspace.
+    pub path: Arg,
+    /// `created`, `modified`, `deleted`, `renamed`, `mode`, `attributes` or `replaced`.
+    pub kind: String,
+    /// Classes that a person should look at.
+    pub risks: Vec<String>,
 }
 
 /// How it ended.

@@ -12,7 +12,7 @@ use super::{
     PlanError, ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
 use super::{environment, exec, gaps, landlock, view, workspace};
-use crate::model::{Digest, HostFacts, ProgramFact, Request, is_plain, lies_in};
+use crate::model::{Digest, HostFacts, ProgramFact, Request, Tree, is_plain, lies_in};
 use crate::policy::Permit;
 use crate::profile::{Limit, Profile, WorkspaceMode};
 
@@ -35,7 +35,7 @@ pub fn compile(
         return Err(PlanError::NeedsGate);
     }
     let workspace = workspace::check(request, profile, host)?;
-    if profile.filesystem.workspace.mode == WorkspaceMode::Session {
+    if profile.filesystem.workspace.mode == WorkspaceMode::Session && request.tree == Tree::Itself {
         let because = profile.filesystem.workspace.origin.clone();
         return Err(PlanError::NeedsSession { level: profile.level, because });
     }
@@ -132,7 +132,7 @@ fn program(request: &Request, view: &[ViewEntry]) -> Result<PathBuf, PlanError> 
     let named = top(view, path).ok_or_else(refuse)?;
     let object = top(view, canonical).ok_or_else(refuse)?;
     let startable = match &object.what {
-        What::Bind { programs, .. } => *programs,
+        What::Bind { programs, .. } | What::Overlay { programs, .. } => *programs,
         // Laid on the workspace: its programs are the workspace's.
         What::Pinned { .. } | What::Protected { .. } => view
             .iter()
@@ -150,6 +150,7 @@ fn program(request: &Request, view: &[ViewEntry]) -> Result<PathBuf, PlanError> 
     let reached = matches!(
         named.what,
         What::Bind { .. }
+            | What::Overlay { .. }
             | What::SymbolicLink { .. }
             | What::Pinned { .. }
             | What::Protected { .. }
@@ -167,6 +168,7 @@ fn as_text(entry: &ViewEntry) -> Result<(), PlanError> {
     let target = match &entry.what {
         What::SymbolicLink { target } => Some(target),
         What::Bind { source, .. } => Some(source),
+        What::Overlay { layers, .. } => Some(&layers.directory),
         What::Directory
         | What::Private { .. }
         | What::Proc { .. }

@@ -58,6 +58,7 @@ pub(super) fn compile(
         | What::Devices { .. }
         | What::Masked { .. }
         | What::Pinned { .. }
+        | What::Overlay { .. }
         | What::Protected { .. } => None,
     };
     let mut trees: BTreeMap<PathBuf, ProgramLocation> = BTreeMap::new();

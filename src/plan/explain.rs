@@ -230,6 +230,14 @@ impl fmt::Display for ViewEntry {
                 f.write_str(if *kind == PathKind::Directory { "" } else { " (one file)" })?;
                 if *source == self.path { Ok(()) } else { write!(f, " from {}", shown(source)) }
             }
+            What::Overlay { access, programs, .. } => {
+                f.write_str(": read")?;
+                f.write_str(match access {
+                    Access::Write => ", write into the session's own layer",
+                    Access::Read => " with the session's own layer on top",
+                })?;
+                f.write_str(if *programs { ", start programs" } else { "" })
+            }
             What::Private { size, files, access, programs } => {
                 f.write_str(": private and empty at first, read")?;
                 f.write_str(if *access == Access::Write { ", write" } else { "" })?;

@@ -46,7 +46,8 @@ pub use syscalls::Gate;
 pub use within::within;
 
 use crate::model::{
-    Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, PathMap, Span, Streams,
+    Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, PathMap, Span, Store,
+    Streams,
 };
 use crate::profile::{Destination, Durable};
 pub use crate::profile::{Table, WhenFull};
@@ -131,6 +132,17 @@ pub enum What {
         inode: u64,
         access: Access,
         /// Without it the mount is `noexec`.
+        programs: bool,
+    },
+    /// The host's directory with a layer of a session on top: what is read comes from either, what
+    /// is written goes into the layer. Nothing mounted below the directory shows.
+    Overlay {
+        lower: PathBuf,
+        device: u64,
+        inode: u64,
+        /// Holds `upper` and `work`; in no view itself.
+        layers: Store,
+        access: Access,
         programs: bool,
     },
     /// A tmpfs of the run's own.

@@ -533,7 +533,7 @@ pub(super) fn final_name(path: &Path) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Ids, Streams};
+    use crate::model::{Ids, Streams, Tree};
     use crate::policy::fixture::{allow, argv, operands, option, origin, profile, rule};
     use crate::policy::{Question, Refusal};
     use crate::profile::{OptionSpec, Style, ValueType, When};
@@ -561,6 +561,7 @@ mod tests {
             environment: BTreeMap::new(),
             ids: Ids::default(),
             streams: Streams::Inherit,
+            tree: Tree::Itself,
         }
     }
 

@@ -212,7 +212,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::model::{Ancestor, Caller, Ids, Level, Streams};
+    use crate::model::{Ancestor, Caller, Ids, Level, Streams, Tree};
     use crate::policy::fixture::{allow, argv, operands, origin, profile, program, rule};
     use crate::profile::{Argument, Decision, Grant, Rule, Style, ValueType, When};
 
@@ -287,6 +287,7 @@ mod tests {
             environment: BTreeMap::new(),
             ids: Ids::default(),
             streams: Streams::Inherit,
+            tree: Tree::Itself,
         };
         match decide_exec(fact, &request, profile, &BTreeMap::new()) {
             ExecVerdict::Allow { rule, .. } => Ok(rule),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use rung::model::{Arg, Ids, Level, Origin, ProgramFact, ProgramLocation, Request, Streams};
+use rung::model::{Arg, Ids, Level, Origin, ProgramFact, ProgramLocation, Request, Streams, Tree};
 use rung::policy::{Verdict, check_examples, decide, words};
 use rung::profile::{
     Argument, Decision, Ladder, Power, Profile, Rule, ValueType, When, built_in, built_in_for,
@@ -70,6 +70,7 @@ pub(crate) fn request(level: Level, argv: Vec<Arg>) -> Request {
         environment: BTreeMap::new(),
         ids: Ids::default(),
         streams: Streams::Inherit,
+        tree: Tree::Itself,
     }
 }
 

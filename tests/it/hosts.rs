@@ -164,6 +164,7 @@ pub(crate) fn request(level: Level) -> Request {
             .into(),
         ids: Ids { run: "01JRUN".to_owned(), ..Ids::default() },
         streams: Streams::Inherit,
+        tree: rung::model::Tree::Itself,
     }
 }
 
