@@ -194,6 +194,10 @@ fn load_filter(kit: &Kit) -> Result<(), Failure> {
     let Some(channel) = &kit.gate else {
         return seccomp::load(&kit.filter).map_err(at(Step::Seccomp));
     };
+    // The listener needs a number below the limit on open files, and what the view was made from may
+    // have taken them all. This one has done its work.
+    let done = kit.confined.0.as_raw_fd();
+    descriptor::close_between(done, done).map_err(at(Step::Descriptors))?;
     let listener = seccomp::load_listening(&kit.filter).map_err(at(Step::Seccomp))?;
     pty::send_descriptor(channel.as_fd(), listener.as_fd()).map_err(at(Step::Gate))
 }

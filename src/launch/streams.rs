@@ -33,9 +33,7 @@ pub(super) fn of(plan: &SandboxPlan) -> Result<([Option<OwnedFd>; 3], Option<Rel
     }
     let is_terminal = match plan.streams {
         Streams::RawInherit => [false; 3],
-        Streams::Inherit | Streams::Terminal | Streams::RawTerminal => {
-            caller.map(|it| isatty(it).unwrap_or(false))
-        }
+        Streams::Inherit | Streams::Terminal | Streams::RawTerminal => caller.map(may_be_terminal),
     };
     let [input, output, error] = is_terminal;
     let nothing = if input { Some(nothing()?) } else { None };
@@ -56,7 +54,12 @@ pub(super) fn of(plan: &SandboxPlan) -> Result<([Option<OwnedFd>; 3], Option<Rel
 /// Whether the command's error stream stays the caller's own where it has a terminal for the rest:
 /// somebody has led it elsewhere.
 pub(super) fn error_is_elsewhere() -> bool {
-    !isatty(std::io::stderr()).unwrap_or(false)
+    !may_be_terminal(std::io::stderr().as_fd())
+}
+
+/// What will not say is taken for one: so does a terminal whose other end has hung up.
+fn may_be_terminal(stream: BorrowedFd<'_>) -> bool {
+    isatty(stream).unwrap_or(true)
 }
 
 type Outputs<T> = [Option<T>; 2];
