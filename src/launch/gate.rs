@@ -243,7 +243,8 @@ impl<'a> Gate<'a> {
             // What cannot be read cannot be judged.
             Err(_) => return refuse(Errno::EACCES),
         };
-        if !self.seized.contains_key(&task) {
+        // The number may have been that of a task whose exec never came.
+        if !self.seized.contains_key(&task) || !trace::is_traced(task) {
             match trace::seize_for_exec(task) {
                 Ok(()) => {}
                 Err(Errno::EPERM) if self.orders.table == Table::Debug => {
@@ -430,13 +431,15 @@ impl<'a> Gate<'a> {
 
     /// Looks for tasks whose exec has failed long ago: a debugger inside may want them.
     pub(super) fn tidy(&mut self, now: Instant) {
-        for (task, seized) in &mut self.seized {
-            if now.duration_since(seized.since) >= SEIZED_MAX {
-                seized.since = now;
-                // It stops when it is back in its own code, if it ever is, and is then let go.
-                _ = trace::interrupt(*task);
+        self.seized.retain(|task, seized| {
+            if now.duration_since(seized.since) < SEIZED_MAX {
+                return true;
             }
-        }
+            seized.since = now;
+            // It stops when it is back in its own code, if it ever is, and is then let go.
+            _ = trace::interrupt(*task);
+            trace::is_traced(*task)
+        });
     }
 
     /// The kernel has loaded an image, and nothing of it has run.

@@ -67,15 +67,22 @@ pub(crate) fn next_stop() -> Result<Option<(i32, Stop)>, Errno> {
 }
 
 /// Whether a task that this process traces has ended; then it has been waited for. Its parent hears
-/// of the end only after that.
+/// of the end only after that. A number that is not known any more says nothing: a thread on its way
+/// through an exec has taken over that of its process's first (ptrace(2)).
 pub(crate) fn has_ended(task: i32) -> bool {
     const ONE: i32 = 1;
     // A tracer is told of stops whatever it asks for, so first it is only looked.
     match look(ONE, task, libc::WEXITED | libc::WNOWAIT) {
         Ok(found) if found.pid == 0 || found.code == libc::CLD_TRAPPED => false,
         Ok(_) => look(ONE, task, libc::WEXITED).is_ok(),
-        Err(errno) => errno == Errno::ECHILD,
+        Err(_) => false,
     }
+}
+
+/// Whether this process traces a task with that number.
+pub(crate) fn is_traced(task: i32) -> bool {
+    const ONE: i32 = 1;
+    look(ONE, task, libc::WEXITED | libc::WNOWAIT).is_ok()
 }
 
 /// What `waitid(2)` found, without waiting.
