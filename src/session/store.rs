@@ -12,6 +12,7 @@
 //! that runs as the same user outside every sandbox there is no secret here that could help.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -28,6 +29,7 @@ use super::place::{Tree, remove_all};
 use super::state::Moment;
 use super::{SessionError, copy, failed};
 use crate::model::{Arg, Digest, Level, Store};
+use crate::sys::descriptor;
 
 pub const NAME_BYTES_MAX: usize = 64;
 /// A manifest is never longer.
@@ -366,8 +368,8 @@ pub(super) fn make_directory(path: &Path) -> Result<(), SessionError> {
 }
 
 fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
-    let flags = nix::fcntl::RenameFlags::RENAME_NOREPLACE;
-    nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, from, nix::fcntl::AT_FDCWD, to, flags)
+    let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL);
+    descriptor::rename_new(&name(from)?, &name(to)?)
 }
 
 fn check_name(name: &str) -> Result<(), SessionError> {

@@ -246,12 +246,22 @@ pub(crate) fn remove(directory: RawFd, path: &CStr, flags: i32) -> Result<(), Er
 
 /// `renameat(2)`.
 pub(crate) fn rename(directory: RawFd, name: &CStr, into: RawFd, to: &CStr) -> Result<(), Errno> {
+    rename_by(0, [(directory, name), (into, to)])
+}
+
+/// `renameat2(2)` that replaces nothing: `EEXIST` where the new name is taken. Both names are absolute
+/// or start from the working directory.
+pub(crate) fn rename_new(name: &CStr, to: &CStr) -> Result<(), Errno> {
+    rename_by(libc::RENAME_NOREPLACE, [(HERE, name), (HERE, to)])
+}
+
+fn rename_by(flags: u32, [from, to]: [(RawFd, &CStr); 2]) -> Result<(), Errno> {
     let arguments = [
-        word(directory),
-        name.as_ptr().expose_provenance(),
-        word(into),
-        to.as_ptr().expose_provenance(),
-        0,
+        word(from.0),
+        from.1.as_ptr().expose_provenance(),
+        word(to.0),
+        to.1.as_ptr().expose_provenance(),
+        usize::try_from(flags).unwrap_or(usize::MAX),
         0,
     ];
     // SAFETY: both are C strings that outlive the call.
