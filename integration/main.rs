@@ -17,3 +17,4 @@ mod shell;
 mod signals;
 mod streams;
 mod why;
+mod worktree;

@@ -9,6 +9,7 @@
 //! | `profiles` | finds the profiles in force |
 //! | `consider` | decides and compiles; runs nothing |
 //! | `inside` | what a run of a session finds |
+//! | `repository` | what a run finds of a repository outside its workspace, and what is kept |
 //! | `session` | starts, shows, applies and discards sessions |
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
 //! | `launch` | records, launches, concludes |
@@ -28,6 +29,7 @@ mod launch;
 mod profiles;
 mod record;
 pub mod replay;
+mod repository;
 pub mod scenarios;
 pub mod session;
 mod state;
@@ -103,6 +105,8 @@ pub enum SessionChoice {
     Named(String),
     /// Nowhere: they are listed and dropped when the run has ended.
     Discard,
+    /// Into this new session, whose tree is filled from its branch.
+    Fill(String),
 }
 
 /// A request that has been decided, and compiled if it may run.
@@ -175,7 +179,7 @@ pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
             Err(error) => return failed(ask.ids, fallback, error.to_string()),
         }
     }
-    if let Some(SessionChoice::Named(name)) = &ask.session {
+    if let Some(SessionChoice::Named(name) | SessionChoice::Fill(name)) = &ask.session {
         ask.ids.session = Some(name.clone());
     }
     let ids = ask.ids.clone();
@@ -211,12 +215,15 @@ fn pipeline(
     let mut ledger = state::open_ledger(around)?;
     let swept = state::clean_up(&mut ledger, around, notes)?;
     let inside = enter(&ask, around)?;
-    let mut outcome = match consider::consider_inside(ask, inside.as_ref(), around)? {
+    let workspace = consider::workspace(&ask, inside.as_ref(), around)?;
+    let beside = repository::enter(&workspace, &ask.ids.run, inside.as_ref(), around, notes)?;
+    let besides = (inside.as_ref(), beside.as_ref());
+    let mut outcome = match consider::consider_inside(ask, besides, around)? {
         Considered::Ready(ready) => {
             let root = inside.as_ref().map(Inside::watched_root);
             let root = root.as_deref().unwrap_or(&ready.request.workspace);
             state::nothing_left_in(root, &swept)?;
-            launch::launch(*ready, inside.as_ref(), &mut ledger, around)
+            launch::launch(*ready, besides, &mut ledger, around)
         }
         Considered::Refused { request, profile, refusal } => {
             let status = if refusal.not_found { Status::NotFound } else { Status::Refused };
@@ -227,6 +234,9 @@ fn pipeline(
             refuse(*request, &profile, question.denial, Answer::Ask, status, &mut ledger, around)
         }
     }?;
+    if let Some(beside) = beside {
+        beside.leave(around)?;
+    }
     if let Some(inside) = inside.filter(|it| it.disposable) {
         outcome.changes = session::drop_disposable(inside, outcome.level, around)?;
     }
@@ -236,7 +246,7 @@ fn pipeline(
 /// The session of a run, with its lock.
 fn enter(ask: &Ask, around: &Surroundings) -> Result<Option<Inside>, EngineError> {
     let Some(choice) = &ask.session else { return Ok(None) };
-    if let SessionChoice::Named(_) = choice {
+    if let SessionChoice::Named(_) | SessionChoice::Fill(_) = choice {
         let inside = inside::enter(ask, &PathBuf::new(), around, Ok(()))?;
         if let (Some(given), Some(inside)) = (&ask.workspace, &inside) {
             let base = inside.workspace().to_owned();

@@ -562,6 +562,7 @@ mod tests {
             ids: Ids::default(),
             streams: Streams::Inherit,
             tree: Tree::Itself,
+            repository: None,
         }
     }
 

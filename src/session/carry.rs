@@ -73,7 +73,7 @@ pub(super) fn ordered(mut steps: Vec<Step>) -> Vec<Step> {
         match &step.after {
             State::Absent if in_the_way() => 0,
             State::Directory { .. } => 1,
-            _ if step.after != State::Absent && path.starts_with(".git/objects") => 2,
+            _ if step.after != State::Absent && is_object(path) => 2,
             State::File { .. } | State::Link { .. } | State::Special if !risk::is_of_git(path) => 3,
             State::File { .. } | State::Link { .. } | State::Special => 4,
             State::Absent => 5,
@@ -86,6 +86,11 @@ pub(super) fn ordered(mut steps: Vec<Step>) -> Vec<Step> {
         first.cmp(&second).then(by_path)
     });
     steps
+}
+
+/// In a checkout, or in a repository that lies elsewhere.
+fn is_object(path: &Path) -> bool {
+    path.starts_with(".git/objects") || path.starts_with("objects")
 }
 
 impl Hand<'_> {
