@@ -343,7 +343,7 @@ fn an_hour(it: &Checkouts, tree: &Path) {
     let ids = text.lines().filter_map(|it| it.split("rung session rollback ").nth(1));
     let ids: Vec<&str> = ids.map(|it| it.split('`').next().unwrap()).collect();
     assert_eq!(ids.len(), 2, "{text}");
-    for id in ids.into_iter().rev().map(str::to_owned).chain([id_of(&part)]) {
+    for id in ids.into_iter().rev().map(str::to_owned).chain([id_of(&waiting), id_of(&part)]) {
         let back = session(&it.place, &["rollback", &id]);
         assert_eq!(back.code(), 0, "{}", back.err);
     }
