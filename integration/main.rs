@@ -11,6 +11,7 @@ mod fs;
 mod harness;
 mod limits;
 mod net;
+mod repositories;
 mod run;
 mod session;
 mod shell;

@@ -121,6 +121,9 @@ pub struct Ready {
     pub profile: Profile,
     pub plan: SandboxPlan,
     pub filter: &'static Filter,
+    /// What the run may not add to: the repositories in the workspace's own; nothing where nobody
+    /// minds.
+    pub repositories: Option<Vec<PathBuf>>,
 }
 
 /// Why there is no decision, no plan or no record.

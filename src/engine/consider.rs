@@ -94,7 +94,10 @@ pub(super) fn consider_below(
         let gate = plan::gate(&host);
         let filter = syscalls::compiled(profile.syscalls.table, host.arch, gate);
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
-        return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
+        let minds = inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(&profile);
+        let repositories = minds.then_some(host.repositories);
+        let ready = Ready { request, permit, profile, plan, filter, repositories };
+        return Ok(Considered::Ready(Box::new(ready)));
     }
     explain_refusal(ceiling, request, &layers, around)
 }
@@ -153,6 +156,10 @@ pub(super) fn find_paths(
     host.paths.extend(host::look(&wanted)?);
     if let Some(inside) = inside {
         inside.correct(host, &wanted)?;
+    }
+    if inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(profile) {
+        host.repositories = host::repositories(workspace)?;
+        host.paths.extend(host::look(&plan::wanted_in_repositories(profile, &host.repositories))?);
     }
     let behind = plan::wanted_behind_links(profile, workspace, &host.paths);
     host.paths.extend(host::look(&behind)?);

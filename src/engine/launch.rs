@@ -7,7 +7,7 @@ use super::inside::Inside;
 use super::record::{conclude, decision, quarantined, redact, start_record};
 use super::{EngineError, Ready, Surroundings};
 use crate::launch::gate::Judge;
-use crate::launch::watched::{self, Guarded, Left, Settled, Undone, WatchError};
+use crate::launch::watched::{self, Guarded, Left, List, Settled, Undone, WatchError};
 use crate::launch::{self, Ended, Launch};
 use crate::ledger::{Answer, Decision, Ledger, Record};
 use crate::model::{Denial, Layer, Level, Outcome, Status, Usage};
@@ -21,7 +21,7 @@ pub(super) fn launch(
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<Outcome, EngineError> {
-    let Ready { request, permit, profile, plan, filter } = ready;
+    let Ready { request, permit, profile, plan, filter, repositories } = ready;
     let run = request.ids.run.clone();
     let digest = plan.digest()?;
     let gaps: Vec<String> = plan.gaps.iter().map(ToString::to_string).collect();
@@ -53,7 +53,8 @@ pub(super) fn launch(
     let watch = RefCell::new(None);
     let arm = || -> Result<(), WatchError> {
         let state = &around.directories.state;
-        watch.replace(watched::arm(state, &run, &root, &in_place, &held)?);
+        let list = List { watched: &in_place, guarded: &held, repositories: &repositories };
+        watch.replace(watched::arm(state, &run, &root, list)?);
         Ok(())
     };
     let mut settled = None;

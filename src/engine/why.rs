@@ -358,7 +358,9 @@ impl<'a> Scene<'a> {
         let Verdict::Allow(permit) = policy::decide(&request, &ladder) else { return Ok(None) };
         let filter = syscalls::compiled(profile.syscalls.table, host.arch, plan::gate(&host));
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
-        Ok(Some(Ready { request, permit, profile, plan, filter }))
+        let minds = plan::protects_repositories(&profile);
+        let repositories = minds.then_some(host.repositories);
+        Ok(Some(Ready { request, permit, profile, plan, filter, repositories }))
     }
 }
 
