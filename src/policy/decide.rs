@@ -18,7 +18,7 @@ use crate::policy::shell;
 use crate::policy::shell::Undecidable;
 use crate::policy::value::Place;
 use crate::policy::{Permit, Verdict};
-use crate::profile::{Argument, Class, Decision, Ladder, Power, Profile, Rule};
+use crate::profile::{Argument, Decision, Ladder, Power, Profile, Rule};
 
 /// Stands for what `xargs` adds to a command.
 const ADDED_PATH: &str = "x";
@@ -507,8 +507,7 @@ fn nearest<'a>(command: &Command<'_>, misfits: Vec<(&'a Rule, Misfit)>) -> Neare
 }
 
 fn is_loader(profile: &Profile, name: &str) -> bool {
-    let mut programs = profile.exec.programs.iter();
-    programs.any(|(pattern, it)| it.class == Class::Loader && loose::names(pattern, name))
+    profile.exec.loaders().any(|it| loose::names(it, name))
 }
 
 /// Every name the program goes by: as it was asked for, where it was found, and the object's own.
@@ -536,7 +535,7 @@ mod tests {
     use crate::model::{Ids, Streams, Tree};
     use crate::policy::fixture::{allow, argv, operands, option, origin, profile, rule};
     use crate::policy::{Question, Refusal};
-    use crate::profile::{OptionSpec, Style, ValueType, When};
+    use crate::profile::{Class, OptionSpec, Style, ValueType, When};
 
     fn found(path: &str, location: ProgramLocation) -> ProgramFact {
         ProgramFact::Found {
