@@ -30,7 +30,7 @@ mod scan;
 mod script;
 mod undecidable;
 
-pub(super) use call::call;
+pub(super) use call::{call, typed};
 pub use call::{carried, may_have_text};
 pub use foreseen::Foreseen;
 pub use judge::TEXT;
