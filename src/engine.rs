@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `profiles` | finds the profiles in force |
 //! | `consider` | decides and compiles; runs nothing |
+//! | `scripts` | reads the script that a command names |
 //! | `inside` | what a run of a session finds |
 //! | `session` | starts, shows, applies and discards sessions |
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
@@ -31,6 +32,7 @@ mod profiles;
 mod record;
 pub mod replay;
 pub mod scenarios;
+mod scripts;
 pub mod session;
 mod state;
 pub mod why;

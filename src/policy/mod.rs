@@ -16,6 +16,7 @@
 //! | `loose` | whether a word could be what another rule is about: in doubt, yes |
 //! | `refusal` | how a no is worded |
 //! | `examples` | whether rules do what their examples say |
+//! | `package` | what a script of the project is certain to start |
 //! | `lesson` | what a run shows that no rule covers |
 //! | `propose` | the rule that would cover it, as text |
 //! | `shell` | the words of a text for a shell, where they are certain |
@@ -37,6 +38,7 @@ mod fixture;
 mod grammar;
 mod lesson;
 mod loose;
+mod package;
 mod propose;
 mod refusal;
 mod sed;
@@ -55,6 +57,7 @@ pub use decide::decide;
 pub use examples::{ExampleFailure, check_examples};
 pub use exec::{ExecVerdict, decide_exec};
 pub use lesson::{LEARNED, Lesson, lesson};
+pub use package::{NamedScript, PackageScript, decide_package_script, named_script};
 pub use propose::{Breadth, Proposed, Scene, propose};
 
 /// "Decided: yes." Only [`decide`] makes one.
