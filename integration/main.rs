@@ -9,6 +9,7 @@ mod exec;
 mod faults;
 mod fs;
 mod harness;
+mod learn;
 mod limits;
 mod net;
 mod repositories;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::gate::Keeper;
 use super::inside::Inside;
+use super::learn::Lessons;
 use super::record::{conclude, decision, quarantined, redact, start_record};
 use super::{EngineError, Ready, Surroundings};
 use crate::launch::gate::Judge;
@@ -18,6 +19,7 @@ use crate::profile::Durable;
 pub(super) fn launch(
     ready: Ready,
     inside: Option<&Inside>,
+    lessons: Option<&mut Lessons>,
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<Outcome, EngineError> {
@@ -32,6 +34,7 @@ pub(super) fn launch(
         origin: Some(permit.origin().clone()),
         plan_digest: Some(digest),
         gaps: gaps.clone(),
+        learning: lessons.is_some(),
         ..decision(&request, &profile)?
     };
     let receipt = ledger.append(around.now, &[Record::Decision(Box::new(record))])?;
@@ -43,7 +46,7 @@ pub(super) fn launch(
     let level = request.level;
     let watched = plan.watched.clone();
     let guarded = guarded(&plan);
-    let keeper = RefCell::new(Keeper::new(&request, &plan, around)?);
+    let keeper = RefCell::new(Keeper::new(&request, &plan, lessons, around)?);
     let ledger = RefCell::new(ledger);
     let (root, in_place, held) = match inside {
         None => (request.workspace.clone(), watched.clone(), guarded),
@@ -99,7 +102,9 @@ pub(super) fn launch(
         records.insert(0, start);
     }
     records.extend(quarantined(&run, &undone)?);
-    denials.iter_mut().for_each(redact);
+    for denial in &mut denials {
+        redact(denial, &request.argv);
+    }
     let status = match conclude(records, &run, &status, usage, &denials, ledger, around) {
         Ok(()) => status,
         Err(error) => {

@@ -313,7 +313,7 @@ impl<'a> Scene<'a> {
             return Ok(Probe::Not { why });
         };
         let mut ledger = state::open_ledger(self.around)?;
-        let outcome = quietly(|| launch::launch(ready, None, &mut ledger, self.around))??;
+        let outcome = quietly(|| launch::launch(ready, None, None, &mut ledger, self.around))??;
         // Init shared this process's memory and closed it to others, which would keep the next
         // sandbox from getting its user.
         sys::process::dumpable(true).map_err(|errno| EngineError::Read {

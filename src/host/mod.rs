@@ -12,12 +12,15 @@ mod probe;
 mod repositories;
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use look::look;
@@ -32,6 +35,7 @@ use self::look::absent;
 use crate::model::{
     Arch, Arg, Cause, HostFacts, Mechanism, PathMap, Probe, ProgramFact, ProgramLocation,
 };
+use crate::sys::xattr;
 
 /// Why the machine could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -280,12 +284,15 @@ fn program_at(path: &Path, places: &Places<'_>) -> Result<Option<ProgramFact>, H
         _ => canonical.clone(),
     };
     let mode = metadata.permissions().mode();
+    let raises = CString::new(canonical.as_os_str().as_bytes())
+        .map_err(|_| Errno::EINVAL)
+        .and_then(|it| xattr::gives_capabilities(&it));
     Ok(Some(ProgramFact::Found {
         location: location(&path, &canonical, places),
         path,
         device: metadata.dev(),
         inode: metadata.ino(),
-        setid: mode & SET_ID != 0,
+        setid: mode & SET_ID != 0 || raises.unwrap_or(true),
         executable: mode & EXECUTE != 0,
         canonical,
     }))

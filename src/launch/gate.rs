@@ -33,6 +33,7 @@ use crate::sys::descriptor::{self, Identity};
 use crate::sys::process;
 use crate::sys::seccomp::{self, Question};
 use crate::sys::trace::{self, Stop};
+use crate::sys::xattr;
 
 /// A task whose exec has failed stays seized this long, if nothing happens to it.
 const SEIZED_MAX: Duration = Duration::from_secs(1);
@@ -557,7 +558,9 @@ impl<'a> Gate<'a> {
         if identity.links == 0 {
             return (Image::Nameless { shown: path.display().to_string() }, Some(identity));
         }
-        (Image::File(view.fact(path.clone(), path, identity)), Some(identity))
+        let own = CString::new(format!("/proc/{task}/exe")).map_err(|_| Errno::EINVAL);
+        let raises = own.and_then(|it| xattr::gives_capabilities(&it));
+        (Image::File(view.fact(path.clone(), path, identity, raises)), Some(identity))
     }
 }
 

@@ -152,7 +152,8 @@ pub enum ProgramFact {
         location: ProgramLocation,
         device: u64,
         inode: u64,
-        /// Has the set-user-id or set-group-id bit.
+        /// Would run with other rights than its caller's: it has the set-user-id or set-group-id
+        /// bit, or capabilities of its own.
         setid: bool,
         executable: bool,
     },

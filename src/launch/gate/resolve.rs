@@ -15,6 +15,7 @@ use super::task::{self, PATH_BYTES_MAX, Words, as_path};
 use crate::model::{Image, ProgramFact, ProgramLocation, is_plain};
 use crate::plan::ExecPlan;
 use crate::sys::descriptor::{self, Identity};
+use crate::sys::xattr;
 
 /// As many interpreters as the kernel follows (fs/exec.c).
 const INTERPRETERS_MAX: usize = 5;
@@ -143,7 +144,8 @@ impl View<'_> {
             Some(spelled) if spelled != canonical => self.found_at(&spelled).unwrap_or(spelled),
             Some(_) | None => canonical.clone(),
         };
-        let fact = self.fact(path, canonical, identity);
+        let raises = xattr::open_gives_capabilities(opened.as_fd());
+        let fact = self.fact(path, canonical, identity, raises);
         Ok(File { fact, identity, kind })
     }
 
@@ -218,19 +220,20 @@ impl View<'_> {
             && program.script.as_ref().is_none_or(is_kept)
     }
 
-    /// An object as the rules see it.
+    /// An object as the rules see it. Whose capabilities cannot be told may have some.
     pub(super) fn fact(
         &self,
         path: PathBuf,
         canonical: PathBuf,
         identity: Identity,
+        raises: Result<bool, Errno>,
     ) -> ProgramFact {
         let location = self.plan.location(&path).max(self.plan.location(&canonical));
         ProgramFact::Found {
             location,
             device: identity.device,
             inode: identity.inode,
-            setid: identity.mode & 0o6000 != 0,
+            setid: identity.mode & 0o6000 != 0 || raises.unwrap_or(true),
             executable: identity.mode & 0o111 != 0,
             path,
             canonical,
