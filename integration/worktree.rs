@@ -373,3 +373,30 @@ fn an_hour_in_a_submodule_is_applied_and_rolled_back() {
         an_hour(&it, &sub);
     }
 }
+
+/// Git starts itself, with the settings it finds, in whatever its index ties to the tree.
+#[test]
+fn an_index_that_ties_another_repository_to_the_tree_is_not_kept() {
+    let it = Checkouts::new();
+    let canary = it.main.with_file_name("canary");
+    let program = it.main.with_file_name("evil");
+    put(&program, &format!("#!/bin/sh\necho ran >> {}\n", canary.display()));
+    make_program(&program);
+    let index = it.main.join(".git/worktrees/linked/index");
+    let trap = it.linked.join("trap");
+    it.git(&it.linked, &["init", "-q", "trap"]);
+    it.git(&trap, &["commit", "-q", "--allow-empty", "-m", "x"]);
+    let settings = format!("[core]\n\tfsmonitor = {}\n", program.display());
+    let config = trap.join(".git/config");
+    put(&config, &(fs::read_to_string(&config).unwrap() + &settings));
+    let before = fs::read(&index).unwrap();
+    let ended = it.run(&it.linked).words(&["git", "add", "trap"]).end();
+    assert_eq!(denied(&ended), ["worktrees/linked/index"]);
+    assert_eq!(fs::read(&index).unwrap(), before);
+    it.git(&it.linked, &["status"]);
+    assert!(!canary.exists(), "the host's git has started what a run planted");
+    // The control: somebody outside sets it, and git walks in.
+    it.git(&it.linked, &["-c", "core.fsmonitor=false", "add", "trap"]);
+    drop(git_in(&it.place, &it.linked, &["status"]));
+    assert!(canary.exists(), "the control starts nothing");
+}

@@ -127,6 +127,11 @@ impl Beside {
         &self.repository.common
     }
 
+    /// Where the index of this checkout is.
+    pub(super) fn own(&self) -> &Path {
+        &self.repository.own
+    }
+
     pub(super) fn tree(&self) -> Result<model::Repository, EngineError> {
         let layer = match &self.layer {
             Some((layer, _)) => layer.store()?,

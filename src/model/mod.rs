@@ -9,6 +9,7 @@ mod arg;
 mod denial;
 mod digest;
 mod exec;
+mod git_index;
 mod host;
 mod level;
 mod origin;
@@ -21,6 +22,7 @@ pub use arg::{Arg, NulByte, is_deceptive, printable};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
 pub use exec::{Ancestor, Caller, ExecFact, Image};
+pub use git_index::{Gitlinks, NotAnIndex, gitlinks};
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
 };

@@ -20,12 +20,14 @@ use super::changes::{self, Change, Kind, Looks, contents};
 use super::place::{Sort, Tree};
 use super::store::Session;
 use super::{SessionError, failed};
+use crate::model::gitlinks;
 
 /// A file that points somewhere is never longer.
 const POINTER_BYTES_MAX: u64 = 8 << 10;
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// The list of packed branches and tags.
 const PACKED_BYTES_MAX: u64 = 64 << 20;
+const INDEX_BYTES_MAX: u64 = 1 << 30;
 const HEX_OF_OBJECT: [usize; 2] = [40, 64];
 
 /// Where a checkout's own data and its repository are. Absolute, canonical.
@@ -218,7 +220,7 @@ impl Look<'_> {
         {
             return match name.to_str() {
                 Some("HEAD") => self.keeps_head(path),
-                Some("index") => Ok(is_file),
+                Some("index") => Ok(is_file && self.ties_nothing_new(path)?),
                 _ => Ok(true),
             };
         }
@@ -255,6 +257,18 @@ impl Look<'_> {
             (Some(branch), _) => Ok(is_branch_name(branch) && !is_shared_branch(branch)),
             (None, is_object) => Ok(is_object),
         }
+    }
+
+    /// Git starts itself in every repository that an index names, so none may be added.
+    fn ties_nothing_new(&self, path: &Path) -> io::Result<bool> {
+        let links = |tree: &Tree| -> io::Result<Option<BTreeSet<PathBuf>>> {
+            let bytes = contents(tree, path, INDEX_BYTES_MAX)?.unwrap_or_default();
+            // The other half of a split index is a file that is not kept.
+            let links = gitlinks(&bytes).ok().filter(|it| it.shared.is_empty());
+            Ok(links.map(|it| it.paths.into_iter().collect()))
+        };
+        let (new, old) = (links(&self.upper)?, links(&self.lower)?.unwrap_or_default());
+        Ok(new.is_some_and(|new| new.is_subset(&old)))
     }
 
     fn names_object(&self, path: &Path) -> io::Result<bool> {

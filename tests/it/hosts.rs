@@ -83,6 +83,7 @@ pub(crate) fn full() -> HostFacts {
             .map(PathBuf::from)
             .to_vec(),
         paths: PathMap::new(),
+        repositories: Vec::new(),
         user_home: None,
     };
     for path in DIRECTORIES {
