@@ -3,6 +3,7 @@
 
 mod attempt;
 mod audit;
+mod crash;
 mod doctor;
 mod escape;
 mod exec;

@@ -182,6 +182,13 @@ pub fn inherited(number: i32) -> io::Result<fs::File> {
     Ok(sys::descriptor::inherited(number)?.into())
 }
 
+/// Makes the caller's limit on the size of files an error of the write, which can be told.
+fn outlive_limits() {
+    if let Err(errno) = SigSet::from(Signal::SIGXFSZ).thread_block() {
+        tracing::debug!(%errno, "SIGXFSZ is not blocked");
+    }
+}
+
 /// Runs one command and says what became of it. Every failure is an outcome.
 pub fn run(ask: Ask, around: &Surroundings) -> Outcome {
     run_learning(ask, around, None)
@@ -189,10 +196,7 @@ pub fn run(ask: Ask, around: &Surroundings) -> Outcome {
 
 /// The same, and where there are lessons to be learned, what only lacks a rule is let through.
 fn run_learning(mut ask: Ask, around: &Surroundings, lessons: Option<&mut Lessons>) -> Outcome {
-    // The caller's limit on the size of files is then an error of the write, and can be told.
-    if let Err(errno) = SigSet::from(Signal::SIGXFSZ).thread_block() {
-        tracing::debug!(%errno, "SIGXFSZ is not blocked");
-    }
+    outlive_limits();
     let fallback = ask.level.unwrap_or(Settings::default().default_level);
     if ask.ids.run.is_empty() {
         match new_run(around.now) {

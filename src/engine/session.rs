@@ -408,6 +408,7 @@ pub fn collect(around: &Surroundings) -> Result<(usize, usize), EngineError> {
 
 /// Finishes what was interrupted, and records it.
 fn recover(ledger: &mut Ledger, around: &Surroundings) -> Result<Vec<Recovered>, EngineError> {
+    super::outlive_limits();
     let acts = acts(around);
     let recovered = acts.recover()?;
     for it in &recovered {
