@@ -5,6 +5,7 @@ mod kernel;
 mod processes;
 mod programs;
 mod race;
+mod session;
 mod talking;
 
 use crate::attempt::{Attempt, Verdict, verdict};

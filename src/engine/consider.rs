@@ -82,10 +82,12 @@ pub(super) fn consider_below(
         // The tree is new, and what is put into it is what its branch says.
         profile.filesystem.protected.clear();
     }
-    find_paths(&mut host, &profile, &workspace, inside, around)?;
+    // What has a layer of its own ties nothing to the user's repository.
+    let layered = inside.map_or(ask.session == Some(SessionChoice::Discard), Inside::layered);
+    find_paths(&mut host, &profile, &workspace, (inside, layered), around)?;
     if let Some(beside) = beside {
         host.paths.extend(host::look(&plan::wanted_of_repository(beside.common()))?);
-        if inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(&profile) {
+        if !layered && plan::protects_repositories(&profile) {
             host.repositories = host::repositories(&workspace, beside.own())?;
             let wanted = plan::wanted_in_repositories(&profile, &host.repositories);
             host.paths.extend(host::look(&wanted)?);
@@ -133,7 +135,7 @@ pub(super) fn consider_below(
         let gate = plan::gate(&host);
         let filter = syscalls::compiled(profile.syscalls.table, host.arch, gate);
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
-        let minds = inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(&profile);
+        let minds = !layered && plan::protects_repositories(&profile);
         let repositories = minds.then_some(host.repositories);
         let ready = Ready { request, permit, profile, plan, filter, repositories };
         return Ok(Considered::Ready(Box::new(ready)));
@@ -188,7 +190,7 @@ pub(super) fn find_paths(
     host: &mut HostFacts,
     profile: &Profile,
     workspace: &Path,
-    inside: Option<&Inside>,
+    (inside, layered): (Option<&Inside>, bool),
     around: &Surroundings,
 ) -> Result<(), EngineError> {
     let wanted = plan::wanted_paths(profile, workspace, &around.home, &host.state_directories);
@@ -196,7 +198,7 @@ pub(super) fn find_paths(
     if let Some(inside) = inside {
         inside.correct(host, &wanted)?;
     }
-    if inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(profile) {
+    if !layered && plan::protects_repositories(profile) {
         host.repositories = host::repositories(workspace, &workspace.join(".git"))?;
         host.paths.extend(host::look(&plan::wanted_in_repositories(profile, &host.repositories))?);
     }

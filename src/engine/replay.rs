@@ -169,7 +169,7 @@ impl<'a> Again<'a> {
         let path = |word: &Arg| PathBuf::from(word.as_os_str());
         let (cwd, workspace) = (path(&recorded.cwd), path(&recorded.workspace));
         if self.known.insert((workspace.clone(), profile.digest)) {
-            find_paths(&mut self.host, &profile, &workspace, None, self.around)?;
+            find_paths(&mut self.host, &profile, &workspace, (None, false), self.around)?;
         }
         let home: &Path = &self.around.home;
         let program = program(&recorded.argv, &profile, &self.host, home, (&cwd, &workspace))?;

@@ -118,7 +118,8 @@ pub fn start(start: Start, around: &Surroundings) -> Result<Session, EngineError
     };
     let level = start.level.unwrap_or(around.settings()?.default_level);
     // What no run could work on is no tree for a session.
-    let question = ask(vec![word(Path::new("true"))?], Some(level), start.base);
+    let mut question = ask(vec![word(Path::new("true"))?], Some(level), start.base);
+    question.session = Some(SessionChoice::Discard);
     let considered = consider(question, around)?;
     let Considered::Ready(ready) = considered else {
         let why =

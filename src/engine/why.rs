@@ -339,7 +339,7 @@ impl<'a> Scene<'a> {
         let directories = &self.around.directories;
         let mut host = host::facts(&directories.state.join("host"), plan::lasting_paths)?;
         host.state_directories = state_directories(directories)?;
-        find_paths(&mut host, &profile, &self.workspace, None, self.around)?;
+        find_paths(&mut host, &profile, &self.workspace, (None, false), self.around)?;
         let places: (&Path, &Path) = (&self.cwd, &self.workspace);
         let program = program(argv, &profile, &host, &self.around.home, places)?;
         let request = Request {

@@ -306,8 +306,12 @@ pub(super) fn of_name(path: &Path) -> Vec<Risk> {
             None => {}
         }
     }
-    // A checkout in the tree brings its own hooks and settings.
-    if names.iter().skip(1).any(|name| is(name, ".git")) {
+    // A checkout in the tree brings its own hooks and settings; where capital letters count for small
+    // ones, another spelling of the tree's own is that.
+    let another = |name: &[u8]| name.eq_ignore_ascii_case(b".git") && name != b".git";
+    if names.first().is_some_and(|it| another(it))
+        || names.iter().skip(1).any(|name| is(name, ".git"))
+    {
         add(Risk::Protected);
     }
     // The one file without which git takes no directory for a repository.
@@ -371,6 +375,8 @@ mod tests {
             (".git/index", &[]),
             (".git/objects/ab/cd", &[]),
             ("sub/.git/hooks/pre-commit", &[Risk::Protected]),
+            (".GIT", &[Risk::Protected]),
+            (".Git/config", &[Risk::Protected]),
             ("sub/HEAD", &[Risk::Branch]),
             ("-rf", &[Risk::OddName]),
             ("a\u{1b}[2Jb", &[Risk::OddName]),
