@@ -3,6 +3,7 @@
 
 mod attempt;
 mod audit;
+mod crash;
 mod doctor;
 mod escape;
 mod exec;
@@ -19,3 +20,4 @@ mod shell;
 mod signals;
 mod streams;
 mod why;
+mod worktree;

@@ -185,6 +185,7 @@ impl<'a> Again<'a> {
             ids: recorded.ids.clone(),
             streams: Streams::Inherit,
             tree: Tree::Itself,
+            repository: None,
         };
         // The ceiling is whoever starts rung's to say, not the profile's.
         let ladder =

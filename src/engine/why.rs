@@ -313,7 +313,8 @@ impl<'a> Scene<'a> {
             return Ok(Probe::Not { why });
         };
         let mut ledger = state::open_ledger(self.around)?;
-        let outcome = quietly(|| launch::launch(ready, None, None, &mut ledger, self.around))??;
+        let outcome =
+            quietly(|| launch::launch(ready, (None, None), None, &mut ledger, self.around))??;
         // Init shared this process's memory and closed it to others, which would keep the next
         // sandbox from getting its user.
         sys::process::dumpable(true).map_err(|errno| EngineError::Read {
@@ -352,6 +353,7 @@ impl<'a> Scene<'a> {
             ids: Ids { run: new_run(self.around.now)?, ..Ids::default() },
             streams: Streams::Inherit,
             tree: Tree::Itself,
+            repository: None,
         };
         let ladder =
             Ladder { ceiling: self.level, profiles: [(self.level, profile.clone())].into() };

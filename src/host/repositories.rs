@@ -13,11 +13,10 @@ use crate::model::{gitlinks, walk_order};
 const INDEX_BYTES_MAX: u64 = 1 << 30;
 
 /// The tops of the repositories that the index of the one in `workspace` names and that are there,
-/// in the order of a walk. Nothing where the workspace has no git directory of its own. Git is not
+/// in the order of a walk. Its index lies in `git`; nothing where that is no directory. Git is not
 /// started.
-pub fn repositories(workspace: &Path) -> Result<Vec<PathBuf>, HostError> {
-    let git = workspace.join(".git");
-    let found = absent(&git, fs::symlink_metadata(&git))?;
+pub fn repositories(workspace: &Path, git: &Path) -> Result<Vec<PathBuf>, HostError> {
+    let found = absent(git, fs::symlink_metadata(git))?;
     if !found.is_some_and(|it| it.is_dir()) {
         return Ok(Vec::new());
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::quarantine::{Object, Spot, c_name, look};
+use super::quarantine::{Object, Spot, c_name, hold, look};
 use crate::model::{Gitlinks, gitlinks};
 use crate::sys::descriptor;
 
@@ -26,13 +26,21 @@ pub(super) enum Index {
     Unreadable(Spot),
 }
 
-pub(super) fn read(workspace: &OwnedFd, path: &Path) -> io::Result<Index> {
-    let Some(git) = look(workspace, c".git")?.filter(Object::is_directory) else {
-        return Ok(Index::Absent);
+/// `elsewhere` is where the index lies if the workspace's own `.git` only points there.
+pub(super) fn read(
+    workspace: &OwnedFd,
+    path: &Path,
+    elsewhere: Option<&Path>,
+) -> io::Result<Index> {
+    let git = match elsewhere {
+        None => look(workspace, c".git")?.filter(Object::is_directory).map(|it| it.held),
+        Some(path) => hold(path)?,
     };
+    let Some(git) = git else { return Ok(Index::Absent) };
+    let path = elsewhere.map_or_else(|| path.join(".git"), Path::to_owned);
     let spot = |name: &str| -> io::Result<Spot> {
-        let path = path.join(".git").join(name);
-        Ok(Spot { parent: git.held.try_clone()?, name: c_name(name.as_ref())?, path })
+        let path = path.join(name);
+        Ok(Spot { parent: git.try_clone()?, name: c_name(name.as_ref())?, path })
     };
     let index = spot("index")?;
     let links = match content(&index)? {

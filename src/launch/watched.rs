@@ -47,6 +47,8 @@ struct Marker {
     guarded: Vec<Guarded>,
     #[serde(default)]
     repositories: Option<Vec<PathBuf>>,
+    #[serde(default)]
+    index: Option<PathBuf>,
 }
 
 /// What a run is to leave as it was.
@@ -57,6 +59,8 @@ pub struct List<'a> {
     /// Tops of the repositories that the workspace's index names at the beginning; nothing where
     /// more of them are nobody's business.
     pub repositories: &'a Option<Vec<PathBuf>>,
+    /// The directory of the index, if that is not the workspace's own `.git`.
+    pub index: Option<&'a Path>,
 }
 
 /// A live run's list.
@@ -124,7 +128,7 @@ pub fn arm(
     workspace: &Path,
     list: List<'_>,
 ) -> Result<Option<Watch>, WatchError> {
-    let List { watched, guarded, repositories } = list;
+    let List { watched, guarded, repositories, index } = list;
     if watched.is_empty() && guarded.is_empty() && repositories.is_none() {
         return Ok(None);
     }
@@ -150,6 +154,7 @@ pub fn arm(
         watched: watched.to_vec(),
         guarded: guarded.to_vec(),
         repositories: repositories.clone(),
+        index: index.map(Path::to_owned),
     };
     let text = serde_json::to_vec(&marker).map_err(|error| failed(error.into()))?;
     file.write_all(&text).map_err(failed)?;
@@ -340,7 +345,7 @@ fn put_repositories_right(
     known: &[PathBuf],
     settled: &mut Settled,
 ) -> io::Result<()> {
-    let names = match linked::read(base, &marker.workspace)? {
+    let names = match linked::read(base, &marker.workspace, marker.index.as_deref())? {
         Index::Absent => return Ok(()),
         Index::Unreadable(spot) => {
             settled.undone.push(quarantine(state, marker, &spot)?);
@@ -461,7 +466,7 @@ mod tests {
     }
 
     fn list_of<'a>(watched: &'a [Watched], guarded: &'a [Guarded]) -> List<'a> {
-        List { watched, guarded, repositories: &None }
+        List { watched, guarded, repositories: &None, index: None }
     }
 
     struct Place {

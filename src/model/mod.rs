@@ -31,4 +31,4 @@ pub use origin::Origin;
 pub use outcome::{Changed, Outcome, Status, Usage};
 pub use path_map::{PathMap, is_plain, lies_in, walk_order};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
-pub use request::{Ids, Request, Store, Streams, Tree};
+pub use request::{Ids, Repository, Request, Store, Streams, Tree};

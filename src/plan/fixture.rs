@@ -164,6 +164,7 @@ pub(super) fn request(level: Level) -> Request {
         ids: Ids { run: "01RUN".to_owned(), ..Ids::default() },
         streams: Streams::Inherit,
         tree: Tree::Itself,
+        repository: None,
     }
 }
 

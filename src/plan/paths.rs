@@ -103,6 +103,12 @@ pub fn wanted_paths(
     in_order(wanted)
 }
 
+/// What a repository outside the workspace adds to them.
+pub fn wanted_of_repository(common: &Path) -> Vec<PathBuf> {
+    let objects = common.join("objects");
+    vec![common.to_owned(), objects.join("info"), objects]
+}
+
 /// The paths that the host has to be asked about only once while its kernel runs.
 pub fn lasting_paths() -> Vec<PathBuf> {
     let lasting = PROC_MASKED.into_iter().filter(|it| !PROC_OF_MODULES.contains(it));

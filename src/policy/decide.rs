@@ -398,6 +398,7 @@ mod tests {
             ids: Ids::default(),
             streams: Streams::Inherit,
             tree: Tree::Itself,
+            repository: None,
         }
     }
 

@@ -166,6 +166,7 @@ pub(crate) fn request(level: Level) -> Request {
         ids: Ids { run: "01JRUN".to_owned(), ..Ids::default() },
         streams: Streams::Inherit,
         tree: rung::model::Tree::Itself,
+        repository: None,
     }
 }
 
