@@ -12,6 +12,7 @@ mod harness;
 mod learn;
 mod limits;
 mod net;
+mod replay;
 mod run;
 mod session;
 mod shell;
