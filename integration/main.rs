@@ -3,6 +3,7 @@
 
 mod attempt;
 mod audit;
+mod crash;
 mod doctor;
 mod escape;
 mod exec;
@@ -13,9 +14,11 @@ mod learn;
 mod limits;
 mod net;
 mod replay;
+mod repositories;
 mod run;
 mod session;
 mod shell;
 mod signals;
 mod streams;
 mod why;
+mod worktree;

@@ -12,7 +12,7 @@ use rung::model::{Layer, Status};
 use crate::harness::{Ended, Place, Run, put};
 
 /// Kinds, modes and contents below a directory; the time of a directory is nobody's business.
-fn contents(directory: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn contents(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
     while let Some(path) = open.pop() {
@@ -34,7 +34,7 @@ fn contents(directory: &Path) -> BTreeMap<PathBuf, String> {
 
 /// `rung session` with these words.
 #[track_caller]
-fn session(place: &Place, words: &[&str]) -> Ended {
+pub(crate) fn session(place: &Place, words: &[&str]) -> Ended {
     let all: Vec<&str> = ["session"].into_iter().chain(words.iter().copied()).collect();
     place.rung_with(&all).end()
 }
@@ -64,7 +64,7 @@ fn status(place: &Place) -> Vec<String> {
 
 /// The id that an apply or a rollback printed.
 #[track_caller]
-fn id_of(ended: &Ended) -> String {
+pub(crate) fn id_of(ended: &Ended) -> String {
     let text = ended.text();
     let after = text.split("rung session rollback ").nth(1);
     let after = after.unwrap_or_else(|| panic!("no id: {text}{}", ended.err));

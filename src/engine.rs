@@ -10,6 +10,7 @@
 //! | `consider` | decides and compiles; runs nothing |
 //! | `scripts` | reads the script that a command names |
 //! | `inside` | what a run of a session finds |
+//! | `repository` | what a run finds of a repository outside its workspace, and what is kept |
 //! | `session` | starts, shows, applies and discards sessions |
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
 //! | `launch` | records, launches, concludes |
@@ -31,6 +32,7 @@ pub mod learn;
 mod profiles;
 mod record;
 pub mod replay;
+mod repository;
 pub mod scenarios;
 mod scripts;
 pub mod session;
@@ -108,6 +110,8 @@ pub enum SessionChoice {
     Named(String),
     /// Nowhere: they are listed and dropped when the run has ended.
     Discard,
+    /// Into this new session, whose tree is filled from its branch.
+    Fill(String),
 }
 
 /// A request that has been decided, and compiled if it may run.
@@ -126,6 +130,9 @@ pub struct Ready {
     pub profile: Profile,
     pub plan: SandboxPlan,
     pub filter: &'static Filter,
+    /// What the run may not add to: the repositories in the workspace's own; nothing where nobody
+    /// minds.
+    pub repositories: Option<Vec<PathBuf>>,
 }
 
 /// Why there is no decision, no plan or no record.
@@ -175,6 +182,13 @@ pub fn inherited(number: i32) -> io::Result<fs::File> {
     Ok(sys::descriptor::inherited(number)?.into())
 }
 
+/// Makes the caller's limit on the size of files an error of the write, which can be told.
+fn outlive_limits() {
+    if let Err(errno) = SigSet::from(Signal::SIGXFSZ).thread_block() {
+        tracing::debug!(%errno, "SIGXFSZ is not blocked");
+    }
+}
+
 /// Runs one command and says what became of it. Every failure is an outcome.
 pub fn run(ask: Ask, around: &Surroundings) -> Outcome {
     run_learning(ask, around, None)
@@ -182,10 +196,7 @@ pub fn run(ask: Ask, around: &Surroundings) -> Outcome {
 
 /// The same, and where there are lessons to be learned, what only lacks a rule is let through.
 fn run_learning(mut ask: Ask, around: &Surroundings, lessons: Option<&mut Lessons>) -> Outcome {
-    // The caller's limit on the size of files is then an error of the write, and can be told.
-    if let Err(errno) = SigSet::from(Signal::SIGXFSZ).thread_block() {
-        tracing::debug!(%errno, "SIGXFSZ is not blocked");
-    }
+    outlive_limits();
     let fallback = ask.level.unwrap_or(Settings::default().default_level);
     if ask.ids.run.is_empty() {
         match new_run(around.now) {
@@ -193,7 +204,7 @@ fn run_learning(mut ask: Ask, around: &Surroundings, lessons: Option<&mut Lesson
             Err(error) => return failed(ask.ids, fallback, error.to_string()),
         }
     }
-    if let Some(SessionChoice::Named(name)) = &ask.session {
+    if let Some(SessionChoice::Named(name) | SessionChoice::Fill(name)) = &ask.session {
         ask.ids.session = Some(name.clone());
     }
     let ids = ask.ids.clone();
@@ -230,7 +241,10 @@ fn pipeline(
     let mut ledger = state::open_ledger(around)?;
     let swept = state::clean_up(&mut ledger, around, notes)?;
     let inside = enter(&ask, around)?;
-    let mut outcome = match consider::consider_inside(ask, inside.as_ref(), around)? {
+    let workspace = consider::workspace(&ask, inside.as_ref(), around)?;
+    let beside = repository::enter(&workspace, &ask.ids.run, inside.as_ref(), around, notes)?;
+    let besides = (inside.as_ref(), beside.as_ref());
+    let mut outcome = match consider::consider_inside(ask, besides, around)? {
         Considered::Ready(ready) => {
             let root = inside.as_ref().map(Inside::watched_root);
             let root = root.as_deref().unwrap_or(&ready.request.workspace);
@@ -238,7 +252,7 @@ fn pipeline(
             if lessons.is_some() && ready.plan.exec.gate == Gate::Without {
                 return Err(EngineError::NoGate);
             }
-            launch::launch(*ready, inside.as_ref(), lessons, &mut ledger, around)
+            launch::launch(*ready, besides, lessons, &mut ledger, around)
         }
         Considered::Refused { request, profile, refusal } => {
             let status = if refusal.not_found { Status::NotFound } else { Status::Refused };
@@ -249,6 +263,9 @@ fn pipeline(
             refuse(*request, &profile, question.denial, Answer::Ask, status, &mut ledger, around)
         }
     }?;
+    if let Some(beside) = beside {
+        beside.leave(around)?;
+    }
     if let Some(inside) = inside.filter(|it| it.disposable) {
         outcome.changes = session::drop_disposable(inside, outcome.level, around)?;
     }
@@ -258,7 +275,7 @@ fn pipeline(
 /// The session of a run, with its lock.
 fn enter(ask: &Ask, around: &Surroundings) -> Result<Option<Inside>, EngineError> {
     let Some(choice) = &ask.session else { return Ok(None) };
-    if let SessionChoice::Named(_) = choice {
+    if let SessionChoice::Named(_) | SessionChoice::Fill(_) = choice {
         let inside = inside::enter(ask, &PathBuf::new(), around, Ok(()))?;
         if let (Some(given), Some(inside)) = (&ask.workspace, &inside) {
             let base = inside.workspace().to_owned();

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::inside::{self, Inside};
 use super::profiles::profile_for;
+use super::repository::{self, Beside};
 use super::scripts;
-use super::{Ask, Considered, Directories, EngineError, Ready, Surroundings};
+use super::{Ask, Considered, Directories, EngineError, Ready, SessionChoice, Surroundings};
 use crate::host;
 use crate::model::{Arg, HostFacts, Level, ProgramFact, Request, Tree, is_plain, walk_order};
 use crate::plan::{self, syscalls};
@@ -18,20 +19,35 @@ use crate::profile::{self, Ladder, Profile, Settings};
 /// Decides and compiles. May probe the machine and remember what it found; runs nothing.
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
     let inside = inside::look_into(&ask, around)?;
-    consider_inside(ask, inside.as_ref(), around)
+    let workspace = workspace(&ask, inside.as_ref(), around)?;
+    let beside = repository::look(&workspace);
+    consider_inside(ask, (inside.as_ref(), beside.as_ref()), around)
+}
+
+/// The tree that a command would work on.
+pub(super) fn workspace(
+    ask: &Ask,
+    inside: Option<&Inside>,
+    around: &Surroundings,
+) -> Result<PathBuf, EngineError> {
+    match inside {
+        Some(inside) => Ok(inside.workspace().to_owned()),
+        None => Ok(places(ask, around)?.1),
+    }
 }
 
 /// The same for a session that is open already.
 pub(super) fn consider_inside(
     mut ask: Ask,
-    inside: Option<&Inside>,
+    (inside, beside): (Option<&Inside>, Option<&Beside>),
     around: &Surroundings,
 ) -> Result<Considered, EngineError> {
     let Settings { ceiling, default_level } = around.settings()?;
     if let Some(inside) = inside.filter(|it| !it.disposable) {
         ask.level = ask.level.or(Some(inside.session.manifest.level));
     }
-    match consider_below(ceiling, ask.level.unwrap_or(default_level), ask, inside, around)? {
+    let level = ask.level.unwrap_or(default_level);
+    match consider_below(ceiling, level, ask, (inside, beside), around)? {
         Considered::Ready(ready) if ready.request.level.needs_grant() => {
             let Ready { request, permit, profile, .. } = *ready;
             let refusal = policy::without_grant(&request, &permit);
@@ -46,7 +62,7 @@ pub(super) fn consider_below(
     ceiling: Level,
     level: Level,
     ask: Ask,
-    inside: Option<&Inside>,
+    (inside, beside): (Option<&Inside>, Option<&Beside>),
     around: &Surroundings,
 ) -> Result<Considered, EngineError> {
     tracing::Span::current().record("level", level.number());
@@ -62,7 +78,19 @@ pub(super) fn consider_below(
     // A text for a shell may name any program.
     let names = (!shell::may_have_text(&argv)).then(|| names(&argv));
     let mut profile = profile_for(level, &layers, names.as_deref(), &around.directories.state)?;
+    if matches!(ask.session, Some(SessionChoice::Fill(_))) {
+        // The tree is new, and what is put into it is what its branch says.
+        profile.filesystem.protected.clear();
+    }
     find_paths(&mut host, &profile, &workspace, inside, around)?;
+    if let Some(beside) = beside {
+        host.paths.extend(host::look(&plan::wanted_of_repository(beside.common()))?);
+        if inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(&profile) {
+            host.repositories = host::repositories(&workspace, beside.own())?;
+            let wanted = plan::wanted_in_repositories(&profile, &host.repositories);
+            host.paths.extend(host::look(&wanted)?);
+        }
+    }
     let mut program = program(&argv, &profile, &host, &around.home, (&cwd, &workspace))?;
     if let (Some(inside), Some(word)) = (inside, argv.first()) {
         program = inside.program(word, &cwd, program)?;
@@ -88,6 +116,7 @@ pub(super) fn consider_below(
         ids: ask.ids,
         streams: ask.streams,
         tree: inside.map_or(Ok(Tree::Itself), Inside::tree)?,
+        repository: beside.map(Beside::tree).transpose()?,
     };
     let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
@@ -104,7 +133,10 @@ pub(super) fn consider_below(
         let gate = plan::gate(&host);
         let filter = syscalls::compiled(profile.syscalls.table, host.arch, gate);
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
-        return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
+        let minds = inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(&profile);
+        let repositories = minds.then_some(host.repositories);
+        let ready = Ready { request, permit, profile, plan, filter, repositories };
+        return Ok(Considered::Ready(Box::new(ready)));
     }
     explain_refusal(ceiling, request, &layers, around)
 }
@@ -163,6 +195,10 @@ pub(super) fn find_paths(
     host.paths.extend(host::look(&wanted)?);
     if let Some(inside) = inside {
         inside.correct(host, &wanted)?;
+    }
+    if inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(profile) {
+        host.repositories = host::repositories(workspace, &workspace.join(".git"))?;
+        host.paths.extend(host::look(&plan::wanted_in_repositories(profile, &host.repositories))?);
     }
     let behind = plan::wanted_behind_links(profile, workspace, &host.paths);
     host.paths.extend(host::look(&behind)?);

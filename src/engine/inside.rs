@@ -26,7 +26,7 @@ pub(super) struct Inside {
 /// Opens the session that is asked for, for a question about it.
 pub(super) fn look_into(ask: &Ask, around: &Surroundings) -> Result<Option<Inside>, EngineError> {
     match &ask.session {
-        Some(SessionChoice::Named(name)) => {
+        Some(SessionChoice::Named(name) | SessionChoice::Fill(name)) => {
             let session = Sessions::new(&around.directories.state).open(name)?;
             Ok(Some(Inside { session, lock: None, disposable: false }))
         }
@@ -45,7 +45,7 @@ pub(super) fn enter(
     let sessions = Sessions::new(&around.directories.state);
     match &ask.session {
         None => Ok(None),
-        Some(SessionChoice::Named(name)) => {
+        Some(SessionChoice::Named(name) | SessionChoice::Fill(name)) => {
             let lock = sessions.open(name)?.lock(true)?;
             // It may have been applied or discarded while this run waited.
             let session = sessions.open(name)?;
@@ -102,7 +102,7 @@ impl Inside {
         Ok(cwd)
     }
 
-    fn layered(&self) -> bool {
+    pub(super) fn layered(&self) -> bool {
         !matches!(self.session.manifest.backend, Backend::Worktree { .. })
     }
 

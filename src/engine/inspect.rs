@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
-use super::consider::consider_below;
-use super::inside;
+use super::consider::{consider_below, workspace};
 use super::{Ask, Considered, EngineError, Surroundings};
+use super::{inside, repository};
 use crate::host;
 use crate::ledger;
 use crate::model::{Cause, HostFacts, Level, Mechanism, Probe};
@@ -43,7 +43,8 @@ pub fn foresee(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErro
         None => around.settings()?.default_level,
     };
     let inside = inside::look_into(&ask, around)?;
-    consider_below(Level::ProductionWrites, level, ask, inside.as_ref(), around)
+    let beside = repository::look(&workspace(&ask, inside.as_ref(), around)?);
+    consider_below(Level::ProductionWrites, level, ask, (inside.as_ref(), beside.as_ref()), around)
 }
 
 impl Surroundings {

@@ -1,29 +1,31 @@
 //! Records, launches and concludes: the half of the pipeline that has effects.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use super::gate::Keeper;
 use super::inside::Inside;
 use super::learn::Lessons;
 use super::record::{conclude, decision, quarantined, redact, start_record};
+use super::repository::Beside;
 use super::{EngineError, Ready, Surroundings};
 use crate::launch::gate::Judge;
-use crate::launch::watched::{self, Guarded, Left, Settled, Undone, WatchError};
+use crate::launch::watched::{self, Guarded, Left, List, Settled, Undone, WatchError};
 use crate::launch::{self, Ended, Launch};
 use crate::ledger::{Answer, Decision, Ledger, Record};
-use crate::model::{Denial, Layer, Level, Outcome, Status, Usage};
+use crate::model::{Denial, Layer, Level, Outcome, Status, Usage, lies_in};
 use crate::plan::{Receipt, RecordedPlan, SandboxPlan, ViewEntry, Watched, What};
 use crate::profile::Durable;
 
 /// Records, launches and concludes.
 pub(super) fn launch(
     ready: Ready,
-    inside: Option<&Inside>,
+    (inside, beside): (Option<&Inside>, Option<&Beside>),
     lessons: Option<&mut Lessons>,
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<Outcome, EngineError> {
-    let Ready { request, permit, profile, plan, filter } = ready;
+    let Ready { request, permit, profile, plan, filter, repositories } = ready;
     let run = request.ids.run.clone();
     let digest = plan.digest()?;
     let gaps: Vec<String> = plan.gaps.iter().map(ToString::to_string).collect();
@@ -45,7 +47,7 @@ pub(super) fn launch(
     let start = start_record(&run, &plan, digest)?;
     let level = request.level;
     let watched = plan.watched.clone();
-    let guarded = guarded(&plan);
+    let guarded = guarded(&plan, &request.workspace);
     let keeper = RefCell::new(Keeper::new(&request, &plan, lessons, around)?);
     let ledger = RefCell::new(ledger);
     let (root, in_place, held) = match inside {
@@ -56,7 +58,13 @@ pub(super) fn launch(
     let watch = RefCell::new(None);
     let arm = || -> Result<(), WatchError> {
         let state = &around.directories.state;
-        watch.replace(watched::arm(state, &run, &root, &in_place, &held)?);
+        let list = List {
+            watched: &in_place,
+            guarded: &held,
+            repositories: &repositories,
+            index: beside.map(Beside::own),
+        };
+        watch.replace(watched::arm(state, &run, &root, list)?);
         Ok(())
     };
     let mut settled = None;
@@ -95,6 +103,17 @@ pub(super) fn launch(
         }
         Err(reason) => (Status::Failed { reason }, Vec::new()),
     };
+    let kept = beside.map_or(Ok(Vec::new()), |it| it.settle(level, ledger, around));
+    let status = match kept {
+        Ok(not_kept) => {
+            denials.extend(not_kept);
+            status
+        }
+        Err(error) => {
+            let reason = format!("the command ran, but its commits could not be kept: {error}");
+            Status::Failed { reason }
+        }
+    };
     denials.extend(undone.iter().map(|it| protected(level, &watched, it)));
     denials.extend(changed.iter().chain(&left).map(|it| not_as_before(level, &watched, it)));
     if started {
@@ -124,9 +143,9 @@ pub(super) fn launch(
 }
 
 /// The protected objects that the run finds in place.
-fn guarded(plan: &SandboxPlan) -> Vec<Guarded> {
+fn guarded(plan: &SandboxPlan, workspace: &Path) -> Vec<Guarded> {
     let one = |entry: &ViewEntry| match entry.what {
-        What::Protected { device, inode, .. } => {
+        What::Protected { device, inode, .. } if lies_in(&entry.path, workspace) => {
             Some(Guarded { path: entry.path.clone(), device, inode })
         }
         _ => None,

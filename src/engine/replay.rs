@@ -289,6 +289,7 @@ impl<'a> Again<'a> {
             ids: recorded.ids.clone(),
             streams: Streams::Inherit,
             tree: Tree::Itself,
+            repository: None,
         }
     }
 }

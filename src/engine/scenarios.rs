@@ -152,6 +152,7 @@ fn supposed(argv: Vec<Arg>, profile: &Profile) -> Request {
         ids: Ids::default(),
         streams: Streams::Inherit,
         tree: Tree::Itself,
+        repository: None,
     }
 }
 

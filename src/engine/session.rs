@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::inside::{self, Inside};
-use super::{Ask, Considered, EngineError, SessionChoice, Surroundings, consider, new_run, state};
+use super::{
+    Ask, Considered, EngineError, SessionChoice, Surroundings, consider, new_run, repository, state,
+};
 use crate::host;
 use crate::ledger::{Ledger, Record, SessionAct, SessionVerb};
 use crate::model::{Arg, Changed, HostFacts, Ids, Level, Outcome, Streams};
 use crate::plan;
 use crate::profile::{Entry, Profile};
+use crate::session::worktree::Worktree;
 use crate::session::{self, Act, Acts, Lock, Sessions};
 pub use crate::session::{
     Backend, Change, Kind, Manifest, NAME_BYTES_MAX, Patch, Recovered, Risk, Session, SessionError,
@@ -34,6 +37,8 @@ pub struct Start {
     pub name: Option<String>,
     pub level: Option<Level>,
     pub base: Option<PathBuf>,
+    /// The branch of a git worktree that the session makes for itself.
+    pub worktree: Option<String>,
 }
 
 /// Which changes of a session are to reach the user's tree.
@@ -65,6 +70,8 @@ pub struct Sorted {
 pub struct Applied {
     /// Names the act, for its rollback; absent where there was nothing to do.
     pub id: Option<String>,
+    /// The same for the repository of a linked worktree or a submodule, which lies elsewhere.
+    pub repository: Option<String>,
     #[serde(flatten)]
     pub sorted: Sorted,
 }
@@ -121,9 +128,50 @@ pub fn start(start: Start, around: &Surroundings) -> Result<Session, EngineError
     let base = ready.request.workspace;
     let overlay = inside::overlay(&host(around)?);
     let sessions = sessions(around);
+    if let Some(branch) = start.worktree {
+        let worktree = session::worktree::make(&base, &branch, &name)?;
+        return fill(&worktree, (name, branch), level, &mut ledger, around).or_else(|error| {
+            worktree.undo()?;
+            Err(error)
+        });
+    }
     let manifest = sessions.manifest(name, &base, level, around.now, overlay)?;
     let session = sessions.create(manifest)?;
+    repository::start(&session, around)?;
     record(&mut ledger, around, SessionVerb::Start, &session.manifest, None, &[], 0)?;
+    Ok(session)
+}
+
+/// Makes the session of a new worktree, whose first run puts the branch's files there.
+fn fill(
+    worktree: &Worktree,
+    (name, branch): (String, String),
+    level: Level,
+    ledger: &mut Ledger,
+    around: &Surroundings,
+) -> Result<Session, EngineError> {
+    let sessions = sessions(around);
+    let none = Err("it is a worktree".to_owned());
+    let mut manifest = sessions.manifest(name.clone(), &worktree.tree, level, around.now, none)?;
+    manifest.backend =
+        Backend::Worktree { branch: branch.clone(), repository: worktree.common.clone() };
+    "a branch was named for it".clone_into(&mut manifest.reason);
+    let session = sessions.create(manifest)?;
+    let argv = ["git", "checkout", "-q", &branch]
+        .map(|it| word(Path::new(it)))
+        .into_iter()
+        .collect::<Result<_, _>>()?;
+    let mut question = ask(argv, Some(level.max(Level::LocalWrites)), None);
+    question.session = Some(SessionChoice::Fill(name.clone()));
+    let outcome = super::run(question, around);
+    if outcome.status.exit_code() != 0 {
+        sessions.remove(&name, &session.lock(false)?)?;
+        let denials = outcome.denials.iter().map(|it| it.reason.clone());
+        let why: Vec<String> = denials.chain([format!("git: {:?}", outcome.status)]).collect();
+        let why = format!("its files could not be put there: {}", why.join("; "));
+        return Err(EngineError::Profile(why));
+    }
+    record(ledger, around, SessionVerb::Start, &session.manifest, None, &[], 0)?;
     Ok(session)
 }
 
@@ -168,8 +216,15 @@ pub fn is_in_use(session: &Session) -> bool {
 
 /// Everything that the session changed.
 pub fn changes(session: &Session, around: &Surroundings) -> Result<Vec<Change>, EngineError> {
-    let profile = around.profile(session.manifest.level)?;
-    Ok(session::changes(session, &protected(&profile))?)
+    let manifest = &session.manifest;
+    if let Backend::Worktree { branch, .. } = &manifest.backend {
+        let (name, base, branch) = (manifest.name.clone(), manifest.base.clone(), branch.clone());
+        return Err(SessionError::IsWorktree { name, base, branch }.into());
+    }
+    let profile = around.profile(manifest.level)?;
+    let mut changes = session::changes(session, &protected(&profile))?;
+    changes.extend(repository::changes(session)?);
+    Ok(changes)
 }
 
 /// Which paths of a tree the profile protects. A file system may take capital letters for small
@@ -285,13 +340,19 @@ pub fn apply(name: &str, choice: &Choice, around: &Surroundings) -> Result<Appli
     let lock = session.lock(false)?;
     let sorted = sort(changes(&session, around)?, choice);
     let withheld = sorted.waiting.len() + sorted.refused.len() + sorted.conflicts.len();
-    if sorted.apply.is_empty() {
-        return Ok(Applied { id: None, sorted });
+    let mut in_tree = sorted.apply.clone();
+    let beside = repository::apply(&session, &mut in_tree, around)?;
+    let repository = beside.as_ref().map(|(_, act)| act.id.clone());
+    if let Some((layer, act)) = beside {
+        record_kept(&mut ledger, around, &layer, &act, withheld)?;
+    }
+    if in_tree.is_empty() {
+        return Ok(Applied { id: None, repository, sorted });
     }
     let id = new_run(around.now)?;
-    let act = acts(around).apply(&session, &lock, &sorted.apply, &id, around.now)?;
+    let act = acts(around).apply(&session, &lock, &in_tree, &id, around.now)?;
     record(&mut ledger, around, SessionVerb::Apply, &session.manifest, Some(&act), &[], withheld)?;
-    Ok(Applied { id: Some(id), sorted })
+    Ok(Applied { id: Some(id), repository, sorted })
 }
 
 /// Removes a session and all that it changed, also one that cannot be opened any more.
@@ -302,6 +363,7 @@ pub fn discard(name: &str, around: &Surroundings) -> Result<(), EngineError> {
     match sessions.open(name) {
         Ok(session) => {
             let lock = session.lock(false)?;
+            session::worktree::discard(&session.manifest)?;
             sessions.remove(name, &lock)?;
             record(&mut ledger, around, SessionVerb::Discard, &session.manifest, None, &[], 0)
         }
@@ -346,6 +408,7 @@ pub fn collect(around: &Surroundings) -> Result<(usize, usize), EngineError> {
 
 /// Finishes what was interrupted, and records it.
 fn recover(ledger: &mut Ledger, around: &Surroundings) -> Result<Vec<Recovered>, EngineError> {
+    super::outlive_limits();
     let acts = acts(around);
     let recovered = acts.recover()?;
     for it in &recovered {
@@ -394,6 +457,7 @@ fn record(
         .map(|it| it.steps.iter().map(|step| step.path().to_owned()).collect())
         .unwrap_or_default();
     let paths = if paths.is_empty() { &stepped } else { paths };
+    let (count, paths) = recorded(paths)?;
     let record = SessionAct {
         act: verb,
         session: manifest.name.clone(),
@@ -402,12 +466,8 @@ fn record(
         base: word(&manifest.base)?,
         level: Some(manifest.level),
         backend: manifest.backend.name().to_owned(),
-        count: paths.len() as u64,
-        paths: paths
-            .iter()
-            .take(PATHS_RECORDED_MAX)
-            .map(|it| word(it))
-            .collect::<Result<_, _>>()?,
+        count,
+        paths,
         withheld: withheld as u64,
     };
     append(ledger, around, record)
@@ -420,6 +480,7 @@ fn record_act(
     act: &Act,
     paths: &[PathBuf],
 ) -> Result<(), EngineError> {
+    let (count, paths) = recorded(paths)?;
     let record = SessionAct {
         act: verb,
         session: act.session.clone(),
@@ -428,15 +489,28 @@ fn record_act(
         base: word(&act.base)?,
         level: None,
         backend: String::new(),
-        count: paths.len() as u64,
-        paths: paths
-            .iter()
-            .take(PATHS_RECORDED_MAX)
-            .map(|it| word(it))
-            .collect::<Result<_, _>>()?,
+        count,
+        paths,
         withheld: 0,
     };
     append(ledger, around, record)
+}
+
+/// How many paths there are, and those that a record names.
+fn recorded(paths: &[PathBuf]) -> Result<(u64, Vec<Arg>), EngineError> {
+    let named = paths.iter().take(PATHS_RECORDED_MAX).map(|it| word(it));
+    Ok((paths.len() as u64, named.collect::<Result<_, _>>()?))
+}
+
+/// Records what was kept of a run in a repository outside its workspace.
+pub(super) fn record_kept(
+    ledger: &mut Ledger,
+    around: &Surroundings,
+    layer: &Session,
+    act: &Act,
+    left: usize,
+) -> Result<(), EngineError> {
+    record(ledger, around, SessionVerb::Apply, &layer.manifest, Some(act), &[], left)
 }
 
 fn append(

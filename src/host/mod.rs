@@ -9,6 +9,7 @@ mod cause;
 mod cgroup;
 mod look;
 mod probe;
+mod repositories;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use look::look;
 pub use probe::ProbeError;
+pub use repositories::repositories;
 
 use cause::Evidence;
 use cgroup::Hierarchy;
@@ -46,6 +48,11 @@ pub enum HostError {
         "rung has the capabilities {held} although it is not run by root: take its set-user-id bit or file capabilities away, because what it holds it could lend"
     )]
     Privileged { held: String },
+    #[error(
+        "the git index `{}`, which says what other repositories there are, is unusable: {why}; `git ls-files --stage` says whether git can read it",
+        path.display()
+    )]
+    Index { path: PathBuf, why: String },
     #[error(transparent)]
     Probe(#[from] ProbeError),
 }
@@ -148,6 +155,7 @@ fn probe_all() -> Result<HostFacts, HostError> {
         cgroup: None,
         state_directories: Vec::new(),
         paths: PathMap::new(),
+        repositories: Vec::new(),
         user_home: None,
     })
 }

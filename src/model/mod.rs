@@ -9,6 +9,7 @@ mod arg;
 mod denial;
 mod digest;
 mod exec;
+mod git_index;
 mod host;
 mod level;
 mod origin;
@@ -21,6 +22,7 @@ pub use arg::{Arg, NulByte, is_deceptive, printable};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
 pub use exec::{Ancestor, Caller, ExecFact, Image};
+pub use git_index::{Gitlinks, NotAnIndex, gitlinks};
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
 };
@@ -29,4 +31,4 @@ pub use origin::Origin;
 pub use outcome::{Changed, Outcome, Status, Usage};
 pub use path_map::{PathMap, is_plain, lies_in, walk_order};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
-pub use request::{Ids, Request, Store, Streams, Tree};
+pub use request::{Ids, Repository, Request, Store, Streams, Tree};

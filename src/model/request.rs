@@ -26,6 +26,19 @@ pub struct Request {
     pub ids: Ids,
     pub streams: Streams,
     pub tree: Tree,
+    /// Where the workspace is a checkout of a repository that lies elsewhere.
+    pub repository: Option<Repository>,
+}
+
+/// A git repository outside the workspace that belongs to it: of a linked worktree or a submodule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repository {
+    /// What all checkouts of the repository share. Absolute, canonical.
+    pub common: PathBuf,
+    /// Takes what the command writes there; without it the command only reads.
+    pub layer: Option<Store>,
+    /// New objects go straight into the repository.
+    pub objects: bool,
 }
 
 /// What the command finds in place of the workspace.

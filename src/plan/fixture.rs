@@ -164,6 +164,7 @@ pub(super) fn request(level: Level) -> Request {
         ids: Ids { run: "01RUN".to_owned(), ..Ids::default() },
         streams: Streams::Inherit,
         tree: Tree::Itself,
+        repository: None,
     }
 }
 
@@ -192,6 +193,7 @@ pub(super) fn host() -> HostFacts {
         cgroup: None,
         state_directories: ["/home/u/.local/state/rung", "/etc/rung"].map(PathBuf::from).to_vec(),
         paths: PathMap::new(),
+        repositories: Vec::new(),
         user_home: None,
     };
     for path in [

@@ -92,12 +92,13 @@ pub(super) fn build(
         open(&mut ground, &opening, fact);
     }
     ground.insert(request.workspace.clone(), workspace_entry(profile, request, workspace));
+    let mut cover = Cover::default();
+    repository(profile, request, host, &hidden, (&mut ground, &mut cover), &mut absent);
     merge(&mut ground, &request.workspace);
     shared_tmp(profile, host, &mut ground);
     link(&mut ground, links);
     mount_points_exist(&ground, host)?;
 
-    let mut cover = Cover::default();
     let watched = protect(profile, request, host, &ground, &written, &mut cover)?;
     mask(hidden, host, &ground, &mut cover)?;
     Ok(View { entries: stack(ground, cover), watched, absent })
@@ -324,6 +325,63 @@ fn workspace_entry(profile: &Profile, request: &Request, fact: &PathFact) -> Vie
         },
     };
     ViewEntry { path: request.workspace.clone(), what, because }
+}
+
+/// The repository of a linked worktree or a submodule, which lies outside the workspace. What the
+/// command writes there lands in a layer, of which rung keeps only what belongs to this checkout. New
+/// objects may go straight in: their names say what is in them, and nothing else refers to them. What
+/// says where more objects are stays as it is.
+fn repository(
+    profile: &Profile,
+    request: &Request,
+    host: &HostFacts,
+    hidden: &[Hidden],
+    (ground, cover): (&mut Ground, &mut Cover),
+    absent: &mut Vec<Absent>,
+) {
+    let Some(repository) = &request.repository else { return };
+    let common = &repository.common;
+    let because = Origin::built_in("the repository that the workspace is a checkout of");
+    let found = |path: &Path| {
+        host.path(path).filter(|it| it.kind == PathKind::Directory && it.canonical == *path)
+    };
+    let reserved = OWN.iter().any(|it| common.as_os_str() == *it)
+        || OWN_TREES.iter().any(|it| lies_in(common, Path::new(it)))
+        || overlap(common, &request.workspace)
+        || host.state_directories.iter().any(|it| overlap(it, common))
+        || hidden.iter().any(|it| lies_in(common, &it.path));
+    let Some(fact) = found(common).filter(|_| !reserved) else {
+        absent.push(Absent { path: common.clone(), because });
+        return;
+    };
+    let reads = profile.filesystem.workspace.mode == WorkspaceMode::ReadOnly;
+    let layer = repository.layer.as_ref().filter(|_| !reads);
+    let what = match layer {
+        None => bind(fact, Access::Read, false),
+        Some(layers) => What::Overlay {
+            lower: fact.canonical.clone(),
+            device: fact.device,
+            inode: fact.inode,
+            layers: layers.clone(),
+            access: Access::Write,
+            programs: false,
+        },
+    };
+    let mut put = |path: PathBuf, what: What| {
+        ground.insert(path.clone(), ViewEntry { path, what, because: vec![because.clone()] });
+    };
+    put(common.clone(), what);
+    let objects = common.join("objects");
+    let info = objects.join("info");
+    if let (Some(_), true, Some(fact), Some(elsewhere)) =
+        (layer, repository.objects, found(&objects), found(&info))
+    {
+        put(objects, bind(fact, Access::Write, false));
+        let (kind, device, inode) = (elsewhere.kind, elsewhere.device, elsewhere.inode);
+        let what = What::Protected { kind, device, inode };
+        let entry = ViewEntry { path: info.clone(), what, because: vec![because.clone()] };
+        cover.protected.insert(info, entry);
+    }
 }
 
 /// `/var/tmp` is `/tmp` under another name, or a private place of its own where something lies

@@ -19,7 +19,7 @@ use crate::policy::refusal;
 use crate::policy::shell;
 use crate::policy::value::Place;
 use crate::policy::{Permit, Verdict};
-use crate::profile::{Argument, Class, Decision, Ladder, Power, Profile, Rule};
+use crate::profile::{Argument, Decision, Ladder, Power, Profile, Rule};
 
 /// Stands for what `xargs` adds to a command.
 const ADDED_PATH: &str = "x";
@@ -357,8 +357,7 @@ fn nearest<'a>(command: &Command<'_>, misfits: Vec<(&'a Rule, Misfit)>) -> Neare
 }
 
 fn is_loader(profile: &Profile, name: &str) -> bool {
-    let mut programs = profile.exec.programs.iter();
-    programs.any(|(pattern, it)| it.class == Class::Loader && loose::names(pattern, name))
+    profile.exec.loaders().any(|it| loose::names(it, name))
 }
 
 /// Every name the program goes by: as it was asked for, where it was found, and the object's own.
@@ -385,7 +384,7 @@ mod tests {
     use crate::model::{Ids, Level, Streams, Tree};
     use crate::policy::fixture::{allow, argv, found, operands, option, origin, profile, rule};
     use crate::policy::{Question, Refusal};
-    use crate::profile::{OptionSpec, Style, ValueType, When};
+    use crate::profile::{Class, OptionSpec, Style, ValueType, When};
 
     fn request(line: &str, program: ProgramFact) -> Request {
         Request {
@@ -399,6 +398,7 @@ mod tests {
             ids: Ids::default(),
             streams: Streams::Inherit,
             tree: Tree::Itself,
+            repository: None,
         }
     }
 

@@ -356,6 +356,7 @@ mod tests {
             ids: Ids::default(),
             streams: Streams::Inherit,
             tree: Tree::Itself,
+            repository: None,
         };
         match decide_exec(fact, &request, profile, &BTreeMap::new()) {
             ExecVerdict::Allow { rule, .. } => Ok(rule),

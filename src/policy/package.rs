@@ -351,6 +351,7 @@ mod tests {
             ids: Ids::default(),
             streams: Streams::Inherit,
             tree: Tree::Itself,
+            repository: None,
         };
         let file = serde_json::json!({ "scripts": { "test": script } }).to_string();
         let script = named_script(&request.argv)?.find("package.json", &file)?;

@@ -73,7 +73,7 @@ pub(super) fn ordered(mut steps: Vec<Step>) -> Vec<Step> {
         match &step.after {
             State::Absent if in_the_way() => 0,
             State::Directory { .. } => 1,
-            _ if step.after != State::Absent && path.starts_with(".git/objects") => 2,
+            _ if step.after != State::Absent && is_object(path) => 2,
             State::File { .. } | State::Link { .. } | State::Special if !risk::is_of_git(path) => 3,
             State::File { .. } | State::Link { .. } | State::Special => 4,
             State::Absent => 5,
@@ -86,6 +86,11 @@ pub(super) fn ordered(mut steps: Vec<Step>) -> Vec<Step> {
         first.cmp(&second).then(by_path)
     });
     steps
+}
+
+/// In a checkout, or in a repository that lies elsewhere.
+fn is_object(path: &Path) -> bool {
+    path.starts_with(".git/objects") || path.starts_with("objects")
 }
 
 impl Hand<'_> {
@@ -103,9 +108,10 @@ impl Hand<'_> {
         if found.is_same(&step.after) {
             return Ok(Some(true));
         }
-        // One directory is as good as another until the end, when it gets its mode.
+        // One directory is as good as another until the end, when it gets its mode. What it is made
+        // with is not that mode where the file mask takes some of it.
         if directories(&found, &step.after) {
-            return Ok(Some(directories(&step.before, &step.after)));
+            return Ok(Some(true));
         }
         // Between taking one kind of thing away and putting another there.
         let halfway = found == State::Absent && step.after != State::Absent;
@@ -216,7 +222,13 @@ impl Hand<'_> {
         fs::remove_file(&staged)?;
         let aside = self.aside(number);
         (self.interrupt)()?;
-        make(&behind(parent.as_fd()).join(&aside))?;
+        if let Err(error) = make(&behind(parent.as_fd()).join(&aside)) {
+            // Taking the act back goes by other numbers, so it would not find this.
+            return match unlinkat(parent, OsStr::new(&aside), UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => Err(error),
+                Err(errno) => Err(errno.into()),
+            };
+        }
         (self.interrupt)()?;
         Ok(nix::fcntl::renameat(parent, OsStr::new(&aside), parent, name.as_c_str())?)
     }

@@ -103,6 +103,19 @@ pub fn changes(
     session: &Session,
     is_protected: &dyn Fn(&Path) -> bool,
 ) -> Result<Vec<Change>, SessionError> {
+    let mut found = unpaired(session, is_protected)?;
+    let base = session.base()?;
+    let written = session.written();
+    let layer = Tree::open(&written).map_err(failed("opening", &written))?;
+    renames(&mut found, &layer, &base)?;
+    Ok(found)
+}
+
+/// The same, in which a file that was renamed is gone under one name and there under another.
+pub(super) fn unpaired(
+    session: &Session,
+    is_protected: &dyn Fn(&Path) -> bool,
+) -> Result<Vec<Change>, SessionError> {
     let base = session.base()?;
     let written = session.written();
     let layer = Tree::open(&written).map_err(failed("opening", &written))?;
@@ -121,9 +134,7 @@ pub fn changes(
         let hides = session.manifest.backend == Backend::Copy;
         walk.directory(&root, under.as_ref(), Path::new(""), hides, 0)?;
     }
-    let mut found: Vec<Change> = walk.found.into_values().collect();
-    renames(&mut found, &layer, &base)?;
-    Ok(found)
+    Ok(walk.found.into_values().collect())
 }
 
 struct Walk<'a> {

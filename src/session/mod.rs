@@ -12,8 +12,10 @@
 //! | `copy` | the other backend: a copy of the tree, where there can be no overlay |
 //! | `seen` | what a run will find at a path |
 //! | `changes` | what a session changed |
+//! | `repository` | the repository of a checkout that keeps it elsewhere |
 //! | `risk` | which changes a person should see, and which are refused |
 //! | `text` | changes as text and as a patch |
+//! | `worktree` | a git worktree of a session's own |
 //! | `act` | apply and rollback as journals, finished after a crash |
 //! | `carry` | the steps of an act, each of them atomic for its file |
 //!
@@ -25,11 +27,13 @@ mod carry;
 mod changes;
 mod copy;
 mod place;
+mod repository;
 mod risk;
 mod seen;
 mod state;
 mod store;
 mod text;
+pub mod worktree;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +41,7 @@ mod tests;
 pub use act::{Act, Acts, Recovered};
 pub use carry::Step;
 pub use changes::{Change, Kind, changes};
+pub use repository::{Kept, Repository, is_shared_branch};
 pub use risk::{Class, Risk, Verdict};
 pub use seen::{Seen, Sight};
 pub use state::{Moment, State};
@@ -71,6 +76,12 @@ pub enum SessionError {
     Base { name: String, base: PathBuf, why: String },
     #[error("`{}` has more than {max} {what}, which is more than rung looks at", path.display())]
     TooMuch { path: PathBuf, max: u64, what: &'static str },
+    #[error("no worktree can be on the branch `{branch}`: {why}")]
+    Branch { branch: String, why: String },
+    #[error(
+        "the session `{name}` is a git worktree on the branch `{branch}`: look at it with `git -C {} diff`, and merge the branch to keep it", base.display()
+    )]
+    IsWorktree { name: String, base: PathBuf, branch: String },
     #[error("there is no act `{id}`; `rung session show --acts` lists them")]
     NoAct { id: String },
     #[error("the act `{id}` cannot be trusted: {why}")]

@@ -71,6 +71,7 @@ pub(crate) fn request(level: Level, argv: Vec<Arg>) -> Request {
         ids: Ids::default(),
         streams: Streams::Inherit,
         tree: Tree::Itself,
+        repository: None,
     }
 }
 

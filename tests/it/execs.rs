@@ -104,6 +104,7 @@ fn request(level: Level) -> Request {
         ids: Ids::default(),
         streams: Streams::Inherit,
         tree: rung::model::Tree::Itself,
+        repository: None,
     }
 }
 

@@ -83,6 +83,7 @@ pub(crate) fn full() -> HostFacts {
             .map(PathBuf::from)
             .to_vec(),
         paths: PathMap::new(),
+        repositories: Vec::new(),
         user_home: None,
     };
     for path in DIRECTORIES {
@@ -165,6 +166,7 @@ pub(crate) fn request(level: Level) -> Request {
         ids: Ids { run: "01JRUN".to_owned(), ..Ids::default() },
         streams: Streams::Inherit,
         tree: rung::model::Tree::Itself,
+        repository: None,
     }
 }
 

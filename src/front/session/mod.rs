@@ -27,8 +27,8 @@ const REFUSED: u8 = 126;
 
 pub(super) fn session(verb: SessionVerb, around: &Surroundings) -> ExitCode {
     let done = match verb {
-        SessionVerb::Start { name, level, base, json } => {
-            start(Start { name, level, base }, json, around)
+        SessionVerb::Start { name, level, base, worktree, json } => {
+            start(Start { name, level, base, worktree }, json, around)
         }
         SessionVerb::Shell { name } => shell(&name, around),
         SessionVerb::List { json } => list(json, around),
@@ -319,10 +319,15 @@ fn apply(
         say(io::stderr(), &how);
     }
     let mut lines: Vec<String> = sorted.apply.iter().map(line).collect();
-    lines.push(match &applied.id {
-        Some(id) => format!("applied; `rung session rollback {id}` takes it back"),
-        None => "nothing was applied".to_owned(),
-    });
+    lines.extend(
+        applied.id.iter().map(|id| format!("applied; `rung session rollback {id}` takes it back")),
+    );
+    lines.extend(applied.repository.iter().map(|id| {
+        format!("applied to the repository; `rung session rollback {id}` takes that back")
+    }));
+    if sorted.apply.is_empty() {
+        lines.push("nothing was applied".to_owned());
+    }
     answer(&in_lines(&lines));
     Ok(ExitCode::from(code))
 }

@@ -16,9 +16,13 @@ The tree itself stays as it is: what runs of the session write lands in a layer 
 somebody applies it. Starting takes the same time for every tree. Where the host can have no such
 layer the tree is copied, and rung says why.
 
+With --worktree the session gets a git worktree beside the checkout instead, and what its runs commit
+is on the branch when they end. Hooks, settings, other branches and other worktrees stay as they are.
+
 Examples:
   rung session start                             on the checkout around the working directory
   rung session start --name fix-42 --level 3
+  rung session start --worktree agent/fix-42     in a git worktree of its own
   rung run --session fix-42 -- cargo test        a run in it
 
 Exit codes:
@@ -36,6 +40,9 @@ Exit codes:
         /// The tree (default: the git checkout around the working directory, or that itself)
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         base: Option<PathBuf>,
+        /// A git worktree of its own on this branch, which is made if it is not there
+        #[arg(long, value_name = "BRANCH")]
+        worktree: Option<String>,
         /// As JSON
         #[arg(long)]
         json: bool,

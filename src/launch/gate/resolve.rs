@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::task::{self, PATH_BYTES_MAX, Words, as_path};
-use crate::model::{Image, ProgramFact};
+use crate::model::{Image, ProgramFact, ProgramLocation, is_plain};
 use crate::plan::ExecPlan;
 use crate::sys::descriptor::{self, Identity};
 use crate::sys::xattr;
@@ -41,6 +41,7 @@ pub(super) enum Resolved {
 }
 
 /// What will be loaded, if nothing changes meanwhile.
+#[derive(Clone)]
 pub(super) struct Program {
     pub(super) image: Image,
     /// Of the image.
@@ -199,6 +200,24 @@ impl View<'_> {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         let opened = descriptor::open_inside(self.root, &path, flags).ok()?;
         Some(path_of(&opened).ok()?.join(name))
+    }
+
+    /// Whether the run can neither change what the path leads to, nor where it leads.
+    pub(super) fn is_out_of_reach(&self, spelled: &[u8], program: &Program) -> bool {
+        let kept = |path: &Path| {
+            let place = self.plan.location(path);
+            matches!(place, ProgramLocation::System | ProgramLocation::Toolchain)
+        };
+        let is_kept = |it: &ProgramFact| match it {
+            ProgramFact::Found { path, canonical, .. } => kept(path) && kept(canonical),
+            ProgramFact::Missing { .. } => false,
+        };
+        let Image::File(image) = &program.image else { return false };
+        let path = as_path(spelled);
+        is_plain(&path)
+            && self.plan.location(&path) != ProgramLocation::Workspace
+            && is_kept(image)
+            && program.script.as_ref().is_none_or(is_kept)
     }
 
     /// An object as the rules see it. Whose capabilities cannot be told may have some.
