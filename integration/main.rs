@@ -13,6 +13,7 @@ mod harness;
 mod learn;
 mod limits;
 mod net;
+mod replay;
 mod repositories;
 mod run;
 mod session;

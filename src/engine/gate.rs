@@ -15,13 +15,13 @@ use super::profiles::profile_for;
 use super::record::{redact, word};
 use super::{EngineError, Surroundings};
 use crate::launch::gate::{Became, ExecAnswer};
-use crate::ledger::{Answer, Exec, ExecCount, Ledger, Outcome as Seen, Record, Tally};
+use crate::ledger::{Answer, Exec, ExecCount, Judged, Ledger, Outcome as Seen, Record, Tally};
 use crate::model::{
     Arg, Denial, ExecFact, Image, Layer, Level, ProgramFact, ProgramLocation, Request,
 };
 use crate::plan::SandboxPlan;
 use crate::policy::shell::{self, Foreseen};
-use crate::policy::{self, ExecVerdict, Lesson};
+use crate::policy::{self, ExecVerdict, Lesson, Starter};
 use crate::profile::Profile;
 
 /// Programs of one run that get a record each; more are counted.
@@ -33,6 +33,9 @@ const WAITING_MAX: usize = 32;
 /// Different programs that are counted each for itself, and different refusals that are told.
 const COUNTED_MAX: usize = 64;
 const DENIALS_MAX: usize = 32;
+/// Refusals that are about something else than the program, its words and who starts it.
+const UNRULED: [&str; 5] =
+    ["exec.unrecorded", "exec.changed", "exec.profile", "exec.environment", "shell.divergence"];
 /// Programs above one that its record names.
 const CALLERS_MAX: usize = 8;
 
@@ -209,13 +212,31 @@ impl<'a> Keeper<'a> {
             return;
         }
         *room += 1;
-        match record(&self.request.ids.run, fact, answer, seen, rule) {
+        let judged = self.judged(fact, rule);
+        match judged.and_then(|it| record(&self.request.ids.run, fact, answer, seen, rule, it)) {
             Ok(record) => self.waiting.push(record),
             Err(error) => self.broken = Some(error.to_string()),
         }
         if self.waiting.len() >= WAITING_MAX {
             self.write(ledger);
         }
+    }
+
+    /// What the rules went by, where they were asked.
+    fn judged(&self, fact: &ExecFact, rule: &str) -> Result<Option<Judged>, EngineError> {
+        let (Some(profile), false) = (&self.profile, UNRULED.contains(&rule)) else {
+            return Ok(None);
+        };
+        let place = |it: &ProgramFact| match it {
+            ProgramFact::Found { path, location, .. } => Ok(Some((word(path)?, *location))),
+            ProgramFact::Missing { .. } => Ok::<_, EngineError>(None),
+        };
+        let Image::File(image) = &fact.image else { return Ok(None) };
+        let Some((path, location)) = place(image)? else { return Ok(None) };
+        let script = fact.script.as_ref().map(place).transpose()?.flatten();
+        let Starter { names: started_by, own_call } = Starter::of(fact, profile);
+        let spelled = fact.spelled.clone();
+        Ok(Some(Judged { spelled, path, location, script, started_by, own_call }))
     }
 
     fn count(&mut self, program: String, seen: Seen) {
@@ -377,6 +398,7 @@ fn record(
     answer: &ExecAnswer,
     became: Seen,
     rule: &str,
+    judged: Option<Judged>,
 ) -> Result<Record, EngineError> {
     let (image, device, inode) = match &fact.image {
         Image::File(ProgramFact::Found { canonical, device, inode, .. }) => {
@@ -407,5 +429,6 @@ fn record(
         cwd: word(&fact.cwd)?,
         caller: callers.map(|it| word(&it.canonical)).collect::<Result<_, _>>()?,
         caller_cut: fact.caller.cut || fact.caller.lineage.len() > CALLERS_MAX,
+        judged: judged.map(Box::new),
     })))
 }

@@ -1,8 +1,10 @@
 //! Recorded decisions, taken again: what would a changed profile have made of the work that was done?
 //!
-//! The words, the place and the level come from the ledger; the programs are looked up as they are
-//! today. So each decision that comes out differently is also taken under the profile in force,
-//! which tells a change of the profile from a change of the machine.
+//! The words, the place and the level come from the ledger; the programs of commands are looked up
+//! as they are today. So each decision that comes out differently is also taken under the profile in
+//! force, which tells a change of the profile from a change of the machine. What a command started is
+//! decided again as its record has it, where the command itself would still run; its variables are
+//! not recorded, and nothing is said about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,10 +15,13 @@ use serde::Serialize;
 use super::consider::{environment, find_paths, program};
 use super::{EngineError, Surroundings};
 use crate::host;
-use crate::ledger::{self, Answer, Body, Decision, Entry, Record};
-use crate::model::{Arg, Digest, HostFacts, Level, Request, Streams, Tree};
+use crate::ledger::{self, Answer, Body, Decision, Entry, Exec, Judged, Record};
+use crate::model::{
+    Arg, Caller, Digest, ExecFact, HostFacts, Image, Level, ProgramFact, ProgramLocation, Request,
+    Streams, Tree,
+};
 use crate::plan;
-use crate::policy::{self, Verdict};
+use crate::policy::{self, ExecVerdict, Starter, Verdict};
 use crate::profile::{Ladder, Profile};
 
 /// The profile that recorded decisions are taken again under.
@@ -31,12 +36,17 @@ pub enum Against {
 /// What would be different.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Replayed {
-    /// Decisions taken again.
+    /// Decisions about commands taken again.
     pub decided: usize,
+    /// Decisions about what they started.
+    pub execs: usize,
     /// Decisions of other levels than the changed one.
     pub other_levels: usize,
     /// Decisions whose words the ledger does not have whole, because they looked like secrets.
     pub redacted: usize,
+    /// Programs that were refused for something else than what rules are about, or recorded
+    /// by a version that did not say enough.
+    pub unruled: usize,
     pub changes: Vec<Changed>,
 }
 
@@ -48,6 +58,11 @@ pub struct Changed {
     pub time: Timestamp,
     pub level: Level,
     pub argv: Vec<Arg>,
+    /// Who started it, as rules name them; absent for the command itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<Vec<String>>,
+    /// How often the same change comes in the run.
+    pub count: u64,
     pub was: Answer,
     pub was_rule: String,
     pub is: Answer,
@@ -75,7 +90,7 @@ pub fn replay(
 ) -> Result<Replayed, EngineError> {
     let mut again = Again::new(against, around)?;
     let mut replayed = Replayed::default();
-    ledger::decisions(&around.ledger_directory(), run, &mut |entry| {
+    ledger::decided(&around.ledger_directory(), run, &mut |entry| {
         again.entry(&entry, &mut replayed);
         Ok(())
     })?;
@@ -92,6 +107,8 @@ struct Again<'a> {
     only: Option<Level>,
     in_force: BTreeMap<Level, Profile>,
     host: HostFacts,
+    /// Commands that would run under the changed profile, until their run has ended.
+    running: BTreeMap<String, Decision>,
     /// Workspaces whose paths have been looked up, and for which profile.
     known: BTreeSet<(PathBuf, Digest)>,
     /// The first problem that is not a decision's own; nothing is decided after it.
@@ -108,65 +125,139 @@ impl<'a> Again<'a> {
                 (profile, Some(only))
             }
         };
+        let changed = indexed(changed);
         let host = host::facts(&around.directories.state.join("host"), plan::lasting_paths)?;
-        let in_force = BTreeMap::new();
-        Ok(Self { around, changed, only, in_force, host, known: BTreeSet::new(), failed: None })
+        let (in_force, running) = (BTreeMap::new(), BTreeMap::new());
+        let known = BTreeSet::new();
+        Ok(Self { around, changed, only, in_force, host, running, known, failed: None })
     }
 
     fn entry(&mut self, entry: &Entry, replayed: &mut Replayed) {
-        let Body::Record(Record::Decision(recorded)) = &entry.body else { return };
         if self.failed.is_some() {
             return;
         }
-        if self.only.is_some_and(|it| it != recorded.level) {
-            replayed.other_levels += 1;
-        } else if recorded.argv.iter().any(|it| ledger::is_redacted(it.as_bytes())) {
-            replayed.redacted += 1;
-        } else {
-            match self.decision(recorded, entry.time) {
-                Ok(changed) => {
-                    replayed.decided += 1;
-                    replayed.changes.extend(changed);
-                }
-                Err(error) => self.failed = Some(error),
+        let Body::Record(record) = &entry.body else { return };
+        let done = match record {
+            Record::Decision(recorded) => self.command(recorded, entry.time, replayed),
+            Record::Exec(recorded) => self.started(recorded, entry.time, replayed),
+            Record::ExecEnd(end) => {
+                self.running.remove(&end.run);
+                Ok(())
             }
-        }
+            _ => Ok(()),
+        };
+        self.failed = done.err();
     }
 
-    fn decision(
+    fn command(
         &mut self,
         recorded: &Decision,
         time: Timestamp,
-    ) -> Result<Option<Changed>, EngineError> {
-        let changed = self.changed.clone();
-        let verdict = self.verdict(recorded, changed)?;
-        let (is, is_rule, reason) = said(verdict);
-        if is == recorded.decision {
-            return Ok(None);
+        replayed: &mut Replayed,
+    ) -> Result<(), EngineError> {
+        if self.only.is_some_and(|it| it != recorded.level) {
+            replayed.other_levels += 1;
+            return Ok(());
         }
-        let level = recorded.level;
-        let in_force = match self.in_force.get(&level) {
-            Some(known) => known.clone(),
-            None => self.around.profile(level)?,
-        };
-        self.in_force.insert(level, in_force.clone());
+        if recorded.argv.iter().any(|it| ledger::is_redacted(it.as_bytes())) {
+            replayed.redacted += 1;
+            return Ok(());
+        }
+        replayed.decided += 1;
+        let changed = self.changed.clone();
+        let (is, is_rule, reason) = said(self.verdict(recorded, changed)?);
+        let run = &recorded.ids.run;
+        if is == Answer::Allow {
+            self.running.insert(run.clone(), recorded.clone());
+        }
+        if is == recorded.decision {
+            return Ok(());
+        }
+        let in_force = self.in_force(recorded.level)?;
         let (now, _, _) = said(self.verdict(recorded, in_force)?);
-        Ok(Some(Changed {
-            run: recorded.ids.run.clone(),
+        replayed.changes.push(Changed {
+            run: run.clone(),
             time,
-            level,
+            level: recorded.level,
             argv: recorded.argv.clone(),
+            started_by: None,
+            count: 1,
             was: recorded.decision,
             was_rule: recorded.rule.clone(),
             cause: if now == recorded.decision { Cause::Profile } else { Cause::Since },
             is,
             is_rule,
             reason,
-        }))
+        });
+        Ok(())
+    }
+
+    fn in_force(&mut self, level: Level) -> Result<Profile, EngineError> {
+        if let Some(known) = self.in_force.get(&level) {
+            return Ok(known.clone());
+        }
+        let profile = indexed(self.around.profile(level)?);
+        self.in_force.insert(level, profile.clone());
+        Ok(profile)
+    }
+
+    /// One program that a command started, or wanted to.
+    fn started(
+        &mut self,
+        recorded: &Exec,
+        time: Timestamp,
+        replayed: &mut Replayed,
+    ) -> Result<(), EngineError> {
+        let Some(command) = self.running.get(&recorded.run) else { return Ok(()) };
+        let Some(judged) = &recorded.judged else {
+            replayed.unruled += 1;
+            return Ok(());
+        };
+        if recorded.argv.iter().any(|it| ledger::is_redacted(it.as_bytes())) {
+            replayed.redacted += 1;
+            return Ok(());
+        }
+        replayed.execs += 1;
+        let level = command.level;
+        let fact = fact(recorded, judged);
+        let starter = Starter { names: judged.started_by.clone(), own_call: judged.own_call };
+        let mut request = self.request(command, ProgramFact::Missing { searched: Vec::new() });
+        request.level = self.changed.level;
+        let verdict = policy::decide_recorded(&fact, &starter, &request, &self.changed);
+        let (is, is_rule, reason) = said_of_exec(verdict);
+        if is == recorded.decision {
+            return Ok(());
+        }
+        let same = |it: &&mut Changed| {
+            let known = (&it.run, &it.argv, it.started_by.as_ref(), &it.is_rule);
+            known == (&recorded.run, &recorded.argv, Some(&judged.started_by), &is_rule)
+        };
+        if let Some(known) = replayed.changes.iter_mut().rev().find(same) {
+            known.count += 1;
+            return Ok(());
+        }
+        request.level = level;
+        let in_force = self.in_force(level)?;
+        let now = policy::decide_recorded(&fact, &starter, &request, &in_force);
+        let (now, _, _) = said_of_exec(now);
+        replayed.changes.push(Changed {
+            run: recorded.run.clone(),
+            time,
+            level,
+            argv: recorded.argv.clone(),
+            started_by: Some(judged.started_by.clone()),
+            count: 1,
+            was: recorded.decision,
+            was_rule: recorded.rule.clone(),
+            cause: if now == recorded.decision { Cause::Profile } else { Cause::Since },
+            is,
+            is_rule,
+            reason,
+        });
+        Ok(())
     }
 
     fn verdict(&mut self, recorded: &Decision, profile: Profile) -> Result<Verdict, EngineError> {
-        let path = |word: &Arg| PathBuf::from(word.as_os_str());
         let (cwd, workspace) = (path(&recorded.cwd), path(&recorded.workspace));
         if self.known.insert((workspace.clone(), profile.digest)) {
             find_paths(&mut self.host, &profile, &workspace, (None, false), self.around)?;
@@ -174,19 +265,7 @@ impl<'a> Again<'a> {
         let home: &Path = &self.around.home;
         let program = program(&recorded.argv, &profile, &self.host, home, (&cwd, &workspace))?;
         let level = profile.level;
-        let request = Request {
-            program,
-            argv: recorded.argv.clone(),
-            level,
-            cwd,
-            workspace,
-            home: self.around.home.clone(),
-            environment: environment(self.around),
-            ids: recorded.ids.clone(),
-            streams: Streams::Inherit,
-            tree: Tree::Itself,
-            repository: None,
-        };
+        let request = Request { level, ..self.request(recorded, program) };
         // The ceiling is whoever starts rung's to say, not the profile's.
         let ladder =
             Ladder { ceiling: Level::ProductionWrites, profiles: [(level, profile)].into() };
@@ -196,6 +275,59 @@ impl<'a> Again<'a> {
             }
             verdict => verdict,
         })
+    }
+
+    fn request(&self, recorded: &Decision, program: ProgramFact) -> Request {
+        Request {
+            program,
+            argv: recorded.argv.clone(),
+            level: recorded.level,
+            cwd: path(&recorded.cwd),
+            workspace: path(&recorded.workspace),
+            home: self.around.home.clone(),
+            environment: environment(self.around),
+            ids: recorded.ids.clone(),
+            streams: Streams::Inherit,
+            tree: Tree::Itself,
+            repository: None,
+        }
+    }
+}
+
+/// Thousands of decisions are taken under it.
+fn indexed(mut profile: Profile) -> Profile {
+    profile.exec.index_rules();
+    profile
+}
+
+fn path(word: &Arg) -> PathBuf {
+    PathBuf::from(word.as_os_str())
+}
+
+/// The exec as its record has it. Whoever started it is beside the record.
+fn fact(recorded: &Exec, judged: &Judged) -> ExecFact {
+    let found = |at: &Arg, object: &Arg, location: ProgramLocation| ProgramFact::Found {
+        path: path(at),
+        canonical: path(object),
+        location,
+        device: recorded.device,
+        inode: recorded.inode,
+        // It would have been refused for that, whatever the rules.
+        setid: recorded.rule == "exec.set-id",
+        executable: true,
+    };
+    let script = judged
+        .script
+        .as_ref()
+        .map(|(at, location)| found(at, recorded.script.as_ref().unwrap_or(at), *location));
+    ExecFact {
+        spelled: judged.spelled.clone(),
+        argv: recorded.argv.clone(),
+        image: Image::File(found(&judged.path, &recorded.program, judged.location)),
+        script,
+        cwd: path(&recorded.cwd),
+        environment: Vec::new(),
+        caller: Caller::default(),
     }
 }
 
@@ -208,5 +340,12 @@ fn said(verdict: Verdict) -> (Answer, String, Option<String>) {
         Verdict::Allow(permit) => (Answer::Allow, permit.rule().to_owned(), None),
         Verdict::Ask(question) => (Answer::Ask, question.rule, Some(question.denial.reason)),
         Verdict::Deny(refusal) => (Answer::Deny, refusal.denial.rule, Some(refusal.denial.reason)),
+    }
+}
+
+fn said_of_exec(verdict: ExecVerdict) -> (Answer, String, Option<String>) {
+    match verdict {
+        ExecVerdict::Allow { rule, .. } => (Answer::Allow, rule, None),
+        ExecVerdict::Deny(denial) => (Answer::Deny, denial.rule, Some(denial.reason)),
     }
 }

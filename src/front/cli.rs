@@ -192,9 +192,10 @@ Exit codes:
     /// Takes recorded decisions again under a changed profile, and says which come out differently
     #[command(after_help = "\
 The words, the place and the level come from the ledger; programs are looked up as they are now.
-Decisions whose words look like secrets, and were therefore not recorded whole, are left out and
-counted. A decision that differs under the profile in force too is marked `since`: something else
-than this profile has changed.
+What a command started is decided again too, as far as it has a record of its own and the command
+itself would still run. Decisions whose words look like secrets, and were therefore not recorded
+whole, are left out and counted. A decision that differs under the profile in force too is marked
+`since`: something else than this profile has changed.
 
 Examples:
   rung replay --against ./level-3.toml        what this file would have changed

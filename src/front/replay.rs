@@ -45,32 +45,43 @@ pub(super) fn replay(
 }
 
 fn words(replayed: &Replayed, against: &Path) -> String {
-    let Replayed { decided, other_levels, redacted, changes } = replayed;
+    let Replayed { decided, execs, other_levels, redacted, unruled, changes } = replayed;
     let count = changes.len();
     let mut lines: Vec<String> = changes.iter().map(change).collect();
     let against = against.display();
-    lines.push(format!("of {decided} decisions, {count} would be different under {against}\n"));
+    let started =
+        if *execs > 0 { format!(" and {execs} about what was started") } else { String::new() };
+    lines.push(format!(
+        "of {decided} decisions{started}, {count} would be different under {against}\n"
+    ));
     if *other_levels > 0 {
         lines.push(format!("{other_levels} of other levels were left as they are\n"));
     }
     if *redacted > 0 {
         lines.push(format!("{redacted} were not recorded whole and could not be taken again\n"));
     }
+    if *unruled > 0 {
+        lines.push(format!("{unruled} about what was started were not made by rules\n"));
+    }
     lines.concat()
 }
 
 /// The command, then what it was and what it would be.
 fn change(changed: &Changed) -> String {
-    let Changed { run, time, level, argv, was, was_rule, is, is_rule, reason, cause } = changed;
+    let Changed { run, time, level, argv, was, was_rule, is, is_rule, reason, cause, .. } = changed;
     let command: Vec<String> = argv.iter().map(ToString::to_string).collect();
     let command = shell_words::join(&command);
+    let by = changed.started_by.as_ref().map(|it| format!(", started by {}", it.join(" and ")));
+    let by = by.unwrap_or_default();
+    let times =
+        if changed.count > 1 { format!(", {} times", changed.count) } else { String::new() };
     let because = reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
     let since = match cause {
         Cause::Profile => "",
         Cause::Since => " (since: under the profile in force, too)",
     };
     format!(
-        "{run} {time:.3} level {level}: {command}\n- {} {was_rule}\n+ {} {is_rule}{because}{since}\n",
+        "{run} {time:.3} level {level}: {command}{by}{times}\n- {} {was_rule}\n+ {} {is_rule}{because}{since}\n",
         word(*was),
         word(*is)
     )

@@ -100,20 +100,25 @@ pub fn show(directory: &Path, run: &str) -> Result<Vec<Entry>, LedgerError> {
     Ok(found)
 }
 
-/// The decisions of one run, or all of them, in order; `each` sees one at a time.
-pub fn decisions(
+/// What was decided in one run, or in all of them, and where each run ended: in order, and `each`
+/// sees one record at a time.
+pub fn decided(
     directory: &Path,
     run: Option<&str>,
     each: &mut dyn FnMut(Entry) -> Result<(), LedgerError>,
 ) -> Result<(), LedgerError> {
-    let needle = run.unwrap_or("decision").as_bytes();
-    let wanted = |line: &[u8]| needle.is_empty() || memory_find(line, needle);
+    let needles: [&[u8]; 2] = match run {
+        Some(run) => [run.as_bytes(); 2],
+        None => [b"decision", b"exec.end"],
+    };
+    let wanted = |line: &[u8]| needles.iter().any(|it| it.is_empty() || memory_find(line, it));
     scan(directory, &wanted, &mut |entry| {
         let of_run = run.is_none_or(|it| entry.body.run() == Some(it));
-        if of_run && matches!(entry.body, Body::Record(Record::Decision(_))) {
-            each(entry)?;
-        }
-        Ok(())
+        let is_wanted = matches!(
+            entry.body,
+            Body::Record(Record::Decision(_) | Record::Exec(_) | Record::ExecEnd(_))
+        );
+        if of_run && is_wanted { each(entry) } else { Ok(()) }
     })
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Redactor;
-use crate::model::{Arg, Denial, Digest, Ids, Level, Origin, Status, Usage};
+use crate::model::{Arg, Denial, Digest, Ids, Level, Origin, ProgramLocation, Status, Usage};
 
 /// One thing that happened. Serialised with its `kind` first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +106,26 @@ pub struct Exec {
     pub caller: Vec<Arg>,
     /// There are more, or they could not be told.
     pub caller_cut: bool,
+    /// Absent where no rule was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Box<Judged>>,
+}
+
+/// What the rules went by, beside the words: enough to decide again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The path as it was given to the kernel.
+    pub spelled: Arg,
+    /// Where the image was found: its name decides.
+    pub path: Arg,
+    pub location: ProgramLocation,
+    /// The same of the script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<(Arg, ProgramLocation)>,
+    /// Whoever started it, as rules name them.
+    pub started_by: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_call: bool,
 }
 
 /// What became of one exec.
@@ -343,7 +363,11 @@ impl Exec {
     fn redact(&mut self, by: &Redactor) -> usize {
         let words = [&mut self.program, &mut self.cwd].into_iter();
         let words = words.chain(&mut self.script).chain(&mut self.caller);
-        let found: usize = words.map(|it| by.word(it)).sum();
+        let judged = self.judged.iter_mut().flat_map(|it| {
+            let script = it.script.as_mut().map(|it| &mut it.0);
+            [Some(&mut it.spelled), Some(&mut it.path), script].into_iter().flatten()
+        });
+        let found: usize = words.chain(judged).map(|it| by.word(it)).sum();
         found + by.argv(&mut self.argv)
     }
 }

@@ -38,7 +38,38 @@ pub fn decide_exec(
     profile: &Profile,
     given: &BTreeMap<String, Arg>,
 ) -> ExecVerdict {
-    let decided = weigh(fact, request, profile, given, |weighed| {
+    decided(fact, request, profile, By::Now { given })
+}
+
+/// Who started a program, as far as rules are about that: what remains of it in a record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Starter {
+    pub names: Vec<String>,
+    /// It is a program's own call of itself.
+    pub own_call: bool,
+}
+
+impl Starter {
+    pub fn of(fact: &ExecFact, profile: &Profile) -> Self {
+        let names = callers(&fact.caller, profile).names;
+        let names = names.into_iter().map(str::to_owned).collect();
+        Self { names, own_call: is_own_call(fact, profile) }
+    }
+}
+
+/// Decides once more about a program that was started, or refused, by whom the record says. Its
+/// variables are not recorded, and nothing is said about them.
+pub fn decide_recorded(
+    fact: &ExecFact,
+    starter: &Starter,
+    request: &Request,
+    profile: &Profile,
+) -> ExecVerdict {
+    decided(fact, request, profile, By::Record(starter))
+}
+
+fn decided(fact: &ExecFact, request: &Request, profile: &Profile, by: By<'_>) -> ExecVerdict {
+    let decided = weigh(fact, request, profile, by, |weighed| {
         verdict(weighed.asked, None, profile, weighed.finding)
     });
     match decided {
@@ -49,6 +80,16 @@ pub fn decide_exec(
         Ok(Verdict::Deny(refusal)) => ExecVerdict::Deny(refusal.denial),
         Err(denial) => ExecVerdict::Deny(*denial),
     }
+}
+
+/// Where it is known from who starts a program, and with which variables.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum By<'a> {
+    /// The fact itself, and what the plan has set.
+    Now {
+        given: &'a BTreeMap<String, Arg>,
+    },
+    Record(&'a Starter),
 }
 
 /// One exec, held against the rules.
@@ -65,7 +106,7 @@ pub(super) fn weigh<T>(
     fact: &ExecFact,
     request: &Request,
     profile: &Profile,
-    given: &BTreeMap<String, Arg>,
+    by: By<'_>,
     make: impl FnOnce(Weighed<'_, '_>) -> T,
 ) -> Result<T, Box<Denial>> {
     let program = match &fact.image {
@@ -87,10 +128,16 @@ pub(super) fn weigh<T>(
                       programs do what that word says";
         return Err(refuse(fact, request, "exec.first-word", reason));
     }
-    let callers = callers(&fact.caller, profile);
-    if let Some(problem) = bad_variable(&fact.environment, given, &callers, profile) {
-        return Err(by_variable(fact, request, &problem));
-    }
+    let callers = match by {
+        By::Now { given } => {
+            let callers = callers(&fact.caller, profile);
+            if let Some(problem) = bad_variable(&fact.environment, given, &callers, profile) {
+                return Err(by_variable(fact, request, &problem));
+            }
+            callers.names
+        }
+        By::Record(starter) => starter.names.iter().map(String::as_str).collect(),
+    };
     let asked = Asked {
         argv: &fact.argv,
         program,
@@ -98,8 +145,11 @@ pub(super) fn weigh<T>(
         cwd: &fact.cwd,
         workspace: &request.workspace,
         home: &request.home,
-        callers: &callers.names,
-        own_call: is_own_call(fact, profile),
+        callers: &callers,
+        own_call: match by {
+            By::Now { .. } => is_own_call(fact, profile),
+            By::Record(starter) => starter.own_call,
+        },
         layer: Layer::Exec,
     };
     let (about, finding) = match &fact.script {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Arg, ExecFact, ProgramFact, Request};
 use crate::policy::decide::final_name;
-use crate::policy::exec::{Weighed, weigh};
+use crate::policy::exec::{By, Weighed, weigh};
 use crate::policy::finding::{Asked, Finding, Nearest};
 use crate::profile::{Profile, WORKSPACE_CODE};
 
@@ -33,7 +33,7 @@ pub fn lesson(
     profile: &Profile,
     given: &BTreeMap<String, Arg>,
 ) -> Option<Lesson> {
-    weigh(fact, request, profile, given, of_weighed).ok()?
+    weigh(fact, request, profile, By::Now { given }, of_weighed).ok()?
 }
 
 fn of_weighed(Weighed { about, finding, .. }: Weighed<'_, '_>) -> Option<Lesson> {

@@ -55,7 +55,7 @@ use crate::profile::Power;
 
 pub use decide::decide;
 pub use examples::{ExampleFailure, check_examples};
-pub use exec::{ExecVerdict, decide_exec};
+pub use exec::{ExecVerdict, Starter, decide_exec, decide_recorded};
 pub use lesson::{LEARNED, Lesson, lesson};
 pub use package::{NamedScript, PackageScript, decide_package_script, named_script};
 pub use propose::{Breadth, Proposed, Scene, propose};
