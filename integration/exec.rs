@@ -355,3 +355,115 @@ fn a_program_with_capabilities_of_its_own_is_not_started() {
     let ended = place.rung(3).words(&below).end().exited(EACCES);
     assert_eq!(ended.denial().rule, "exec.set-id");
 }
+
+/// What a person adds to level 3 for debugging, in the profile of the place.
+const DEBUGGERS: &str = r#"
+[syscalls]
+table = { value = "debug", because = "debugging" }
+
+[[exec.program]]
+name    = "strace"
+class   = "plain"
+style   = "posix"
+because = "a tracer"
+
+[[exec.program]]
+name    = "gdb"
+class   = "plain"
+style   = "single-dash-long"
+because = "a debugger"
+
+[[exec.rule]]
+id        = "test.strace"
+program   = "strace"
+arguments = [{ flags = ["-f"] }, { option = "-o", value = "text" }, { rest = "any" }]
+decision  = "allow"
+power     = "exec"
+because   = "debugging"
+match     = ["strace -f -o trace true"]
+not_match = ["strace -p 1"]
+
+[[exec.rule]]
+id        = "test.gdb"
+program   = "gdb"
+arguments = [{ flags = ["-batch", "-nx"] }, { option = "-ex", value = "text" }, { after = "--args", any = true }]
+decision  = "allow"
+power     = "exec"
+because   = "debugging"
+match     = ["gdb -batch --args true"]
+not_match = ["gdb -p 1"]
+"#;
+
+#[test]
+fn a_tracer_works_where_the_profile_has_one_and_its_tracees_are_decided_all_the_same() {
+    if !requires("strace", Path::new("/usr/bin/strace").exists()) {
+        return;
+    }
+    let place = Place::new();
+    place.set_profile(3, &place.profile(3, DEBUGGERS));
+    let traced = ["strace", "-f", "-o", "trace", "/usr/bin/env", "true"];
+    let ended = place.rung(3).words(&traced).end().exited(0);
+    let text = fs::read_to_string(place.workspace.join("trace")).unwrap();
+    assert!(text.contains("execve(\"/usr/bin/true\""), "{text}");
+    let programs: Vec<&Value> = ended.execs("unverified").iter().map(|it| &it["program"]).collect();
+    assert_eq!(programs, ["/usr/bin/env", "/usr/bin/true"]);
+    // The control of the refusal: outside it runs, and says so by its status.
+    let unlisted = place.unlisted("/usr/bin/true", "unlisted");
+    let path = unlisted.to_str().unwrap();
+    assert!(std::process::Command::new(&unlisted).status().unwrap().success());
+    let ended = place.rung(3).words(&["strace", "-f", "-o", "trace", path]).end();
+    assert_ne!(ended.code(), 0);
+    assert_eq!(ended.exec_count("refused"), 1);
+    let text = fs::read_to_string(place.workspace.join("trace")).unwrap();
+    assert!(text.contains("EACCES"), "{text}");
+    // Without the table nothing is traced.
+    let without = DEBUGGERS.replace("\"debug\"", "\"standard\"");
+    place.set_profile(3, &place.profile(3, &without));
+    assert_ne!(place.rung(3).words(&traced).end().code(), 0);
+}
+
+#[test]
+fn a_debugger_runs_a_program_to_its_end() {
+    if !requires("gdb", Path::new("/usr/bin/gdb").exists()) {
+        return;
+    }
+    let place = Place::new();
+    place.set_profile(3, &place.profile(3, DEBUGGERS));
+    let off = "set startup-with-shell off";
+    let words = ["gdb", "-batch", "-nx", "-ex", off, "-ex", "run", "--args", "/usr/bin/true"];
+    let ended = place.rung(3).words(&words).end().exited(0);
+    assert!(ended.text().contains("exited normally"), "{} {}", ended.text(), ended.err);
+    let programs: Vec<&Value> = ended.execs("unverified").iter().map(|it| &it["program"]).collect();
+    assert_eq!(programs, ["/usr/bin/true"]);
+}
+
+#[test]
+fn a_supervisor_without_descriptors_refuses_and_says_so() {
+    // The control: with enough of them the program starts.
+    let place = Place::new();
+    let start = ["start", "fork", "/usr/bin/true"];
+    place.rung(3).probe(&start).end().exited(0);
+    let mut outcomes = Vec::new();
+    for most in (8..256).step_by(8) {
+        let mut run = place.rung(3).probe(&start);
+        let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        let mut command = std::process::Command::new("/bin/sh");
+        command.arg("-c").arg(limited).arg(run.command.get_program()).args(run.command.get_args());
+        for (name, value) in run.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.env_clear().envs(run.command.get_envs().filter_map(|it| Some((it.0, it.1?))));
+        command.current_dir(&place.workspace).stdin(std::process::Stdio::null());
+        run.command = command;
+        let ended = run.end();
+        // Nothing starts, or it is refused, or all of it works: never something in between.
+        let started = ended.exec_count("started");
+        outcomes.push((ended.code(), started));
+        assert_eq!(ended.code() == 0, started == 1, "{most}: {} {}", ended.code(), ended.err);
+        assert!(!ended.err.contains("panicked"), "{}", ended.err);
+    }
+    assert!(outcomes.iter().any(|it| it.0 == 0) && outcomes.iter().any(|it| it.0 == 125));
+}

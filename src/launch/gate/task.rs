@@ -347,6 +347,12 @@ mod tests {
         let list: Vec<usize> =
             texts.iter().map(|it| it.as_ptr().expose_provenance()).chain([0]).collect();
         let own = i32::try_from(std::process::id()).unwrap();
+        let mut byte = [0];
+        let here = byte.as_ptr().expose_provenance() as u64;
+        if trace::read_memory(own, here, &mut byte) == Err(Errno::EPERM) {
+            println!("left out: this process may read nobody's memory");
+            return;
+        }
         let mut memory = Memory::default();
         memory.turn_to(own);
         let words = memory.words(list.as_ptr().expose_provenance() as u64).unwrap();
