@@ -3,6 +3,7 @@
 
 mod attempt;
 mod audit;
+mod catalogue;
 mod crash;
 mod doctor;
 mod escape;
