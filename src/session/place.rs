@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
@@ -52,7 +52,10 @@ impl Tree {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let root = openat2(AT_FDCWD, path, how)?;
+        let root = match openat2(AT_FDCWD, path, how) {
+            Err(Errno::ENOSYS) => step_by_step(AT_FDCWD, path, OFlag::O_DIRECTORY),
+            result => result,
+        }?;
         Ok(Self { root, path: path.to_owned() })
     }
 
@@ -90,10 +93,31 @@ fn beneath(root: BorrowedFd<'_>, inside: &Path, flags: OFlag) -> Result<OwnedFd,
     for _ in 0..RETRIES_MAX {
         match openat2(root, inside, how) {
             Err(Errno::EAGAIN) => {}
+            Err(Errno::ENOSYS) => return step_by_step(root, inside, flags),
             result => return result,
         }
     }
     Err(Errno::EAGAIN)
+}
+
+/// The same without `openat2`, which some filters refuse: those of containers, and rung's own. One
+/// name after the other, no link is followed, and no name leads up.
+fn step_by_step(from: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+    let open = |at: BorrowedFd<'_>, name: &Path, flags: OFlag| {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | flags;
+        nix::fcntl::openat(at, name, flags, Mode::empty())
+    };
+    let mut held: Option<OwnedFd> = None;
+    let mut parts = path.components().peekable();
+    while let Some(part) = parts.next() {
+        if !matches!(part, Component::RootDir | Component::Normal(_)) {
+            return Err(Errno::EXDEV);
+        }
+        let flags = if parts.peek().is_some() { OFlag::O_DIRECTORY } else { flags };
+        let at = held.as_ref().map_or_else(|| from.as_fd(), AsFd::as_fd);
+        held = Some(open(at, part.as_ref(), flags)?);
+    }
+    held.ok_or(Errno::ENOENT)
 }
 
 /// Nothing is an answer; everything else that fails is a failure.
@@ -231,4 +255,38 @@ pub(super) fn remove_all(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()>
         unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn without_openat2_the_same_is_found() {
+        let place = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(place.path()).unwrap();
+        fs::create_dir_all(base.join("a/b")).unwrap();
+        fs::write(base.join("a/b/file"), "").unwrap();
+        symlink("a", base.join("link")).unwrap();
+        symlink("file", base.join("a/b/link")).unwrap();
+        let root = step_by_step(AT_FDCWD, &base, OFlag::O_DIRECTORY).unwrap();
+        let look = |it: &str| step_by_step(root.as_fd(), Path::new(it), OFlag::O_NOFOLLOW);
+        let sort = |it: &str| Object::of(look(it).unwrap()).unwrap().sort();
+        assert_eq!(sort("a/b/file"), Sort::File);
+        assert_eq!(sort("a/b"), Sort::Directory);
+        // The last name may be a link, which is held; no other may.
+        assert_eq!(sort("a/b/link"), Sort::Link);
+        for (path, errno) in [
+            ("link/b", Errno::ENOTDIR),
+            ("a/b/file/x", Errno::ENOTDIR),
+            ("a/x", Errno::ENOENT),
+            ("a/../a", Errno::EXDEV),
+            ("", Errno::ENOENT),
+        ] {
+            assert_eq!(look(path).err(), Some(errno), "{path}");
+        }
+        assert!(step_by_step(root.as_fd(), Path::new("link"), OFlag::O_DIRECTORY).is_err());
+    }
 }
