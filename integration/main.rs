@@ -4,6 +4,7 @@
 mod attempt;
 mod audit;
 mod doctor;
+mod egress;
 mod escape;
 mod faults;
 mod fs;

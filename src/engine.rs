@@ -10,6 +10,7 @@
 //! | `consider` | decides and compiles; runs nothing |
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
 //! | `launch` | records, launches, concludes |
+//! | `way_out` | starts the gateway of a run, and asks it what happened |
 //! | `record` | says what is recorded |
 //! | `inspect` | answers questions that run nothing |
 
@@ -19,6 +20,7 @@ mod launch;
 mod profiles;
 mod record;
 mod state;
+mod way_out;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -30,6 +32,8 @@ use jiff::Timestamp;
 
 pub use self::consider::consider;
 use self::record::refuse;
+pub use crate::egress::STAGE as GATEWAY;
+use crate::egress::{self, EgressError};
 use crate::host::{self, HostError};
 use crate::launch::LaunchError;
 use crate::launch::watched::WatchError;
@@ -115,6 +119,8 @@ pub enum EngineError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
     #[error(transparent)]
+    Egress(#[from] EgressError),
+    #[error(transparent)]
     Watch(#[from] WatchError),
     #[error("`{}` is a protected name that a run in `{}` changed, and it could not be put right: {why}; move it away or make it as it was, then try again", path.display(), workspace.display())]
     Unsettled { path: PathBuf, workspace: PathBuf, why: String },
@@ -128,6 +134,11 @@ pub fn take_file_mask() -> u32 {
 /// A descriptor that the caller passed on, as a file of ours.
 pub fn inherited(number: i32) -> io::Result<fs::File> {
     Ok(sys::descriptor::inherited(number)?.into())
+}
+
+/// Becomes the gateway of a run; `main` comes here when the first word says so.
+pub fn gateway() -> u8 {
+    egress::stage()
 }
 
 /// Runs one command and says what became of it. Every failure is an outcome.
@@ -160,6 +171,7 @@ fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
         gaps: Vec::new(),
         notes: Vec::new(),
         usage: Usage::default(),
+        network: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@
 mod acts;
 mod steps;
 mod system;
+mod talk;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Unclear {
     NoEffect = 201,
     /// It could not be tried: something it needs beforehand failed.
     NotTried = 202,
+    /// There is no such host.
+    NoName = 203,
 }
 
 /// Why something did not work.

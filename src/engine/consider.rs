@@ -15,8 +15,9 @@ use crate::profile::{self, Ladder, Profile, Settings};
 
 /// Decides and compiles. May probe the machine and remember what it found; runs nothing.
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
-    let Settings { ceiling, default_level } = around.settings()?;
-    match consider_below(ceiling, ask.level.unwrap_or(default_level), ask, around)? {
+    let settings = around.settings()?;
+    let level = ask.level.unwrap_or(settings.default_level);
+    match consider_below(&settings, level, ask, around)? {
         Considered::Ready(ready) if ready.request.level.needs_grant() => {
             let Ready { request, permit, profile, .. } = *ready;
             let refusal = policy::without_grant(&request, &permit);
@@ -28,7 +29,7 @@ pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineErr
 }
 
 pub(super) fn consider_below(
-    ceiling: Level,
+    settings: &Settings,
     level: Level,
     ask: Ask,
     around: &Surroundings,
@@ -41,6 +42,13 @@ pub(super) fn consider_below(
     let names = names(&ask.argv);
     let mut profile = profile_for(level, &layers, Some(&names))?;
     find_paths(&mut host, &profile, &workspace, around)?;
+    if !profile.network.destinations.is_empty() {
+        host.nameservers = match settings.resolver {
+            Some(resolver) => vec![resolver],
+            None => host::nameservers()?,
+        };
+    }
+    let ceiling = settings.ceiling;
     let program = program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?;
     // A rule may be about the name of the object behind a link.
     if let Some(name) = canonical_name(&program)

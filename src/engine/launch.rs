@@ -1,6 +1,9 @@
 //! Records, launches and concludes: the half of the pipeline that has effects.
 
+use std::cell::RefCell;
+
 use super::record::{conclude, decision, quarantined, redact, start_record};
+use super::way_out::WayOut;
 use super::{EngineError, Ready, Surroundings};
 use crate::launch::watched::{self, Guarded, Left, Settled, Undone, WatchError};
 use crate::launch::{self, Ended, Launch};
@@ -38,6 +41,8 @@ pub(super) fn launch(
     let watched = plan.watched.clone();
     let guarded = guarded(&plan);
     drop((permit, profile));
+    let way_out = RefCell::new(WayOut::start(&plan)?);
+    let gateway = way_out.borrow().channel()?;
     let mut watch = None;
     let mut arm = || -> Result<(), WatchError> {
         watch = watched::arm(&around.directories.state, &run, &workspace, &watched, &guarded)?;
@@ -46,12 +51,17 @@ pub(super) fn launch(
     let ended = launch::run(Launch {
         recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
+        gateway,
         file_mask: around.file_mask,
-        before_start: &mut || arm().map_err(|error| error.to_string()),
+        before_start: &mut || {
+            arm().map_err(|error| error.to_string())?;
+            way_out.borrow_mut().ready()
+        },
         overlapped: &mut || ledger.sync().map_err(|error| error.to_string()),
     });
+    let seen = way_out.into_inner().finish();
     let Settled { undone, changed, left } = watch.map(watched::Watch::settle).unwrap_or_default();
-    let Ended { status, started, usage, mut denials, notes } =
+    let Ended { status, started, usage, mut denials, mut notes } =
         ended.unwrap_or_else(|error| Ended {
             status: Status::Failed { reason: error.to_string() },
             started: false,
@@ -59,6 +69,11 @@ pub(super) fn launch(
             denials: Vec::new(),
             notes: Vec::new(),
         });
+    if started {
+        denials.extend(seen.denials);
+        notes.extend(seen.notes);
+    }
+    let network = seen.traffic;
     denials.extend(undone.iter().map(|it| protected(level, &watched, it)));
     denials.extend(changed.iter().chain(&left).map(|it| not_as_before(level, &watched, it)));
     let mut records = quarantined(&run, &undone)?;
@@ -66,14 +81,15 @@ pub(super) fn launch(
         records.insert(0, start);
     }
     denials.iter_mut().for_each(redact);
-    let status = match conclude(records, &run, &status, usage, &denials, ledger, around) {
+    let concluded = conclude(records, &run, &status, usage, &network, &denials, ledger, around);
+    let status = match concluded {
         Ok(()) => status,
         Err(error) => {
             let reason = format!("the command ran, but its end could not be recorded: {error}");
             Status::Failed { reason }
         }
     };
-    Ok(Outcome { ids, level, status, denials, gaps, notes, usage })
+    Ok(Outcome { ids, level, status, denials, gaps, notes, usage, network })
 }
 
 /// The protected objects that the run finds in place.

@@ -10,7 +10,7 @@ use crate::launch::watched::Undone;
 use crate::ledger::{
     Answer, Decision, DenialSeen, ExecEnd, ExecStart, Ledger, Quarantine, Record, Redactor,
 };
-use crate::model::{Arg, Denial, Digest, Outcome, Request, Status, Usage};
+use crate::model::{Arg, Denial, Digest, Outcome, Request, Status, Traffic, Usage};
 use crate::plan::SandboxPlan;
 use crate::profile::Profile;
 
@@ -64,6 +64,7 @@ pub(super) fn refuse(
         gaps: Vec::new(),
         notes: Vec::new(),
         usage: Usage::default(),
+        network: Vec::new(),
     })
 }
 
@@ -97,6 +98,7 @@ pub(super) fn conclude(
     run: &str,
     status: &Status,
     usage: Usage,
+    network: &[Traffic],
     denials: &[Denial],
     ledger: &mut Ledger,
     around: &Surroundings,
@@ -110,6 +112,7 @@ pub(super) fn conclude(
         status: status.clone(),
         exit_code: status.exit_code(),
         usage,
+        network: network.to_vec(),
         denials: u32::try_from(denials.len()).unwrap_or(u32::MAX),
     }));
     let elapsed = jiff::SignedDuration::from_millis(i64::try_from(usage.wall_ms).unwrap_or(0));

@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::LaunchError;
+use super::router::RouterKit;
 use crate::model::{PathKind, Streams};
 use crate::plan::{Access, FsRights, SandboxPlan, ViewEntry, What};
 use crate::sys::mount::{NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
@@ -39,6 +40,7 @@ pub(super) struct Kit {
     pub(super) inner_gid_map: Vec<u8>,
     pub(super) view: Vec<Operation>,
     pub(super) loopback: bool,
+    pub(super) router: Option<RouterKit>,
     pub(super) terminal: Option<TerminalKit>,
     pub(super) ruleset: Option<OwnedFd>,
     /// Rules on what exists only inside: (path, rights).
@@ -91,6 +93,12 @@ pub(super) enum Operation {
         path: CString,
         directory: bool,
     },
+    Text {
+        path: CString,
+        text: Vec<u8>,
+        /// The mount point is made first; otherwise it exists in what lies below.
+        make: bool,
+    },
     /// A mount of the object on itself.
     Again {
         path: CString,
@@ -109,6 +117,7 @@ impl Operation {
         | Self::Proc { path, .. }
         | Self::Devices { path, .. }
         | Self::Masked { path, .. }
+        | Self::Text { path, .. }
         | Self::Again { path, .. }
         | Self::Bind(Bind { path, .. })) = self;
         format!("/{}", path.to_string_lossy())
@@ -171,6 +180,7 @@ fn is_ours(path: &Path, view: &[ViewEntry]) -> bool {
             What::Bind { .. }
             | What::SymbolicLink { .. }
             | What::Proc { .. }
+            | What::Text { .. }
             | What::Masked { .. }
             | What::Pinned { .. }
             | What::Protected { .. } => false,
@@ -220,6 +230,7 @@ fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
         What::Devices { shm, files } => {
             Operation::Devices { path, shm: tmpfs(shm.0, files.0, "1777")? }
         }
+        What::Text { text } => Operation::Text { path, text: text.clone().into_bytes(), make },
         What::Masked { kind } => {
             Operation::Masked { path, directory: *kind == PathKind::Directory }
         }

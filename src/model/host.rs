@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct HostFacts {
     /// their own entry in `paths`. No view shows them and no workspace or write grant may reach
     /// them.
     pub state_directories: Vec<PathBuf>,
+    /// Whom the machine asks for the addresses of names. Looked up only for a profile that names
+    /// destinations.
+    pub nameservers: Vec<SocketAddr>,
     /// What was found at each path that the profile and the request name, keyed by the spelling
     /// after `~` was replaced. A path that is missing from the map does not exist.
     pub paths: PathMap<PathFact>,

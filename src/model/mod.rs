@@ -5,10 +5,12 @@
 //! layer says no, an [`Outcome`] what became of a run. Nothing here may read a file, the clock,
 //! the environment or the kernel.
 
+mod address;
 mod arg;
 mod denial;
 mod digest;
 mod host;
+mod host_name;
 mod level;
 mod origin;
 mod outcome;
@@ -16,15 +18,17 @@ mod path_map;
 mod quantity;
 mod request;
 
+pub use address::{AddressClass, Range, RangeError, classify};
 pub use arg::{Arg, NulByte};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
 };
+pub use host_name::{HostName, HostPattern, NameError};
 pub use level::{Level, UnknownLevel};
 pub use origin::Origin;
-pub use outcome::{Outcome, Status, Usage};
+pub use outcome::{Outcome, Status, Traffic, Usage};
 pub use path_map::{PathMap, is_plain, lies_in, walk_order};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
 pub use request::{Ids, Request, Streams};

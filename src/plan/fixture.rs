@@ -181,6 +181,7 @@ pub(super) fn host() -> HostFacts {
         probes: Mechanism::ALL.map(|it| (it, Probe::Works)).into(),
         cgroup: None,
         state_directories: ["/home/u/.local/state/rung", "/etc/rung"].map(PathBuf::from).to_vec(),
+        nameservers: Vec::new(),
         paths: PathMap::new(),
     };
     for path in [

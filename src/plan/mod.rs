@@ -7,6 +7,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod compile;
+pub mod egress;
 mod environment;
 mod error;
 mod explain;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use compile::compile;
+use egress::EgressPlan;
 pub use environment::search_path;
 pub use error::PlanError;
 pub use explain::explain;
@@ -46,7 +48,7 @@ use crate::model::{
     Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, PathMap, Span, Streams,
 };
 pub use crate::profile::WhenFull;
-use crate::profile::{Destination, Durable, Table};
+use crate::profile::{Durable, Table};
 
 /// One run, decided to the last mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +150,10 @@ pub enum What {
         shm: Bytes,
         files: Count,
     },
+    /// A file of the run's own with this text, read-only, on top of what is there.
+    Text {
+        text: String,
+    },
     /// An empty thing of the same kind, on top of what is there.
     Masked {
         kind: PathKind,
@@ -221,7 +227,8 @@ pub struct SyscallPlan {
 pub struct NetworkPlan {
     /// Bring up the sandbox's own `lo`.
     pub loopback: Option<Origin>,
-    pub destinations: Vec<Destination>,
+    /// A way out through the gateway. Absent: there is none at all.
+    pub egress: Option<EgressPlan>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,7 +294,7 @@ pub struct Gap {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absent {
     /// The place that does not exist or is hidden by another entry; a name without a leading `/`
-    /// is a network host, which this version cannot reach.
+    /// is a destination that this version cannot serve.
     pub path: PathBuf,
     pub because: Origin,
 }

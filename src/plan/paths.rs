@@ -43,6 +43,8 @@ const PROC_OF_MODULES: [&str; 4] = ["acpi", "asound", "config.gz", "scsi"];
 /// How many processors there are, which allocators, runtimes and build tools ask.
 pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu";
 pub(super) const VAR_TMP: &str = "/var/tmp";
+/// Where programs look for the address of their resolver.
+pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 
 /// What a directory holds that git takes for a repository's data, whatever its name.
 pub(super) const GIT_DIRECTORY: [&str; 3] = ["HEAD", "objects", "refs"];
@@ -65,6 +67,9 @@ pub fn wanted_paths(
         .chain(own.iter().cloned())
         .collect();
     wanted.extend(PROC_OF_MODULES.map(in_proc));
+    if !profile.network.destinations.is_empty() {
+        wanted.push(RESOLVER.into());
+    }
     wanted.extend(GIT_DIRECTORY.map(|name| workspace.join(name)));
     wanted.extend(lies_at_protected(profile, workspace).map(|(above, _)| above.join(".git")));
 

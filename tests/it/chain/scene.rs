@@ -56,6 +56,12 @@ pub(super) fn end(run: &str) -> Record {
         status: Status::Exited { code: 3 },
         exit_code: 3,
         usage: Usage { wall_ms: 12, user_ms: 3, system_ms: 1, peak_rss_kib: 900 },
+        network: vec![Traffic {
+            destination: "*.example.org".to_owned(),
+            connections: Count(1),
+            sent: Bytes(300),
+            received: Bytes(4000),
+        }],
         denials: 1,
     })
 }
