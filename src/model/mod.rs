@@ -2,13 +2,14 @@
 //!
 //! A [`Request`] is what somebody asked for, [`HostFacts`] what this machine can do, an
 //! [`Origin`] the profile line an answer comes from, a [`Denial`] the one shape in which every
-//! layer says no, an [`Outcome`] what became of a run. Nothing here may read a file, the clock,
+//! layer says no, an [`ExecFact`] what a task of the sandbox starts, an [`Outcome`] what became of a run. Nothing here may read a file, the clock,
 //! the environment or the kernel.
 
 mod address;
 mod arg;
 mod denial;
 mod digest;
+mod exec;
 mod host;
 mod host_name;
 mod level;
@@ -22,6 +23,7 @@ pub use address::{AddressClass, Range, RangeError, classify};
 pub use arg::{Arg, NulByte};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
+pub use exec::{Ancestor, Caller, ExecFact, Image};
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
 };

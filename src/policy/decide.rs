@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Arg, Origin, ProgramFact, ProgramLocation, Request};
+use crate::model::{Arg, Layer, Level, Origin, ProgramFact, ProgramLocation, Request};
 use crate::policy::grammar;
 use crate::policy::grammar::Misfit;
 use crate::policy::loose;
@@ -26,12 +26,13 @@ pub(super) const WORKSPACE_PROGRAMS: &str = "exec.workspace-programs";
 /// Decides one request by the profile of its level.
 pub fn decide(request: &Request, ladder: &Ladder) -> Verdict {
     if request.level > ladder.ceiling {
-        return Verdict::Deny(refusal::above_ceiling(request, ladder));
+        return Verdict::Deny(refusal::above_ceiling(&Asked::from(request), ladder));
     }
     let Some(profile) = ladder.profiles.get(&request.level) else {
-        return Verdict::Deny(refusal::no_profile(request));
+        return Verdict::Deny(refusal::no_profile(&Asked::from(request)));
     };
-    match find(request, profile) {
+    let asked = Asked::from(request);
+    match find(&asked, profile) {
         Finding::Allowed(allowed) => Verdict::Allow(Permit {
             rule: allowed.rule,
             power: allowed.power,
@@ -39,14 +40,41 @@ pub fn decide(request: &Request, ladder: &Ladder) -> Verdict {
             force_environment: allowed.force_environment,
         }),
         Finding::Caught(rule) if rule.decision == Decision::Confirm => {
-            Verdict::Ask(refusal::question(request, rule))
+            Verdict::Ask(refusal::question(&asked, rule))
         }
-        Finding::Caught(rule) => Verdict::Deny(refusal::by_rule(request, ladder, rule)),
+        Finding::Caught(rule) => Verdict::Deny(refusal::by_rule(&asked, Some(ladder), rule)),
         Finding::BadProgram(problem) => {
-            Verdict::Deny(refusal::by_program(request, ladder, profile, &problem))
+            Verdict::Deny(refusal::by_program(&asked, Some(ladder), profile, &problem))
         }
         Finding::Uncovered(nearest) => {
-            Verdict::Deny(refusal::by_default(request, ladder, profile, &nearest))
+            Verdict::Deny(refusal::by_default(&asked, Some(ladder), profile, &nearest))
+        }
+    }
+}
+
+/// A command and where it would run: what a request and an exec of a task have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub argv: &'a [Arg],
+    pub program: &'a ProgramFact,
+    pub level: Level,
+    pub cwd: &'a Path,
+    pub workspace: &'a Path,
+    pub home: &'a Path,
+    /// Which wall a refusal comes from.
+    pub layer: Layer,
+}
+
+impl<'a> From<&'a Request> for Asked<'a> {
+    fn from(request: &'a Request) -> Self {
+        Self {
+            argv: &request.argv,
+            program: &request.program,
+            level: request.level,
+            cwd: &request.cwd,
+            workspace: &request.workspace,
+            home: &request.home,
+            layer: Layer::Policy,
         }
     }
 }
@@ -127,16 +155,15 @@ pub(super) struct Command<'a> {
 }
 
 /// What the profile says about the request, its ceiling aside.
-pub(super) fn find<'a>(request: &'a Request, profile: &'a Profile) -> Finding<'a> {
-    let place =
-        Place { profile, workspace: &request.workspace, cwd: &request.cwd, home: &request.home };
-    let words = request.argv.get(1..).unwrap_or_default();
-    let names = all_names(request);
+pub(super) fn find<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Finding<'a> {
+    let place = Place { profile, workspace: asked.workspace, cwd: asked.cwd, home: asked.home };
+    let words = asked.argv.get(1..).unwrap_or_default();
+    let names = all_names(asked);
     let caught = strictest(profile, &names, words, &place);
     if let Some(rule) = caught.filter(|it| it.decision > Decision::Confirm) {
         return Finding::Caught(rule);
     }
-    let (path, canonical, location, setid, executable) = match &request.program {
+    let (path, canonical, location, setid, executable) = match asked.program {
         ProgramFact::Missing { searched } => {
             // What no rule is about is refused for that, whether or not it exists: at a level
             // without a toolchain its programs are not in the search path.
@@ -178,7 +205,7 @@ pub(super) fn find<'a>(request: &'a Request, profile: &'a Profile) -> Finding<'a
         ProgramLocation::System | ProgramLocation::Toolchain => {
             // The agent can give any name to a link in its workspace, so there the object's own
             // name counts.
-            let named = if path.starts_with(&request.workspace) { canonical } else { path };
+            let named = if path.starts_with(asked.workspace) { canonical } else { path };
             match final_name(named) {
                 Some(name) => judge(profile, &Command { name, names, words }, &place, 1),
                 None => Finding::BadProgram(ProgramProblem::Nameless),
@@ -330,9 +357,9 @@ fn is_loader(profile: &Profile, name: &str) -> bool {
 }
 
 /// Every name the program goes by: as it was asked for, where it was found, and the object's own.
-fn all_names(request: &Request) -> Vec<&str> {
-    let spelled = request.argv.first().map(|it| Path::new(it.as_os_str()));
-    let (path, canonical) = match &request.program {
+fn all_names<'a>(asked: &Asked<'a>) -> Vec<&'a str> {
+    let spelled = asked.argv.first().map(|it| Path::new(it.as_os_str()));
+    let (path, canonical) = match asked.program {
         ProgramFact::Missing { .. } => (None, None),
         ProgramFact::Found { path, canonical, .. } => (Some(path), Some(canonical)),
     };
@@ -351,7 +378,7 @@ pub(super) fn final_name(path: &Path) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Ids, Level, Streams};
+    use crate::model::{Ids, Streams};
     use crate::policy::fixture::{allow, argv, operands, option, origin, profile, rule};
     use crate::policy::{Question, Refusal};
     use crate::profile::{Argument, OptionSpec, Style, ValueType, When};

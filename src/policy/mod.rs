@@ -7,6 +7,8 @@
 //! | file | says |
 //! |---|---|
 //! | `decide` | which rules fire, and which of them wins |
+//! | `exec` | what of that holds when a task of the run starts a program |
+//! | `environment` | which variables it may carry then |
 //! | `grammar`, `value` | whether an allow rule covers every word: in doubt, no |
 //! | `sed` | whether a script for `sed` does nothing but print and change text |
 //! | `loose` | whether a word could be what another rule is about: in doubt, yes |
@@ -19,7 +21,9 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod decide;
+mod environment;
 mod examples;
+mod exec;
 #[cfg(test)]
 mod fixture;
 mod grammar;
@@ -38,6 +42,7 @@ use crate::profile::Power;
 
 pub use decide::decide;
 pub use examples::{ExampleFailure, check_examples};
+pub use exec::{ExecVerdict, decide_exec};
 
 /// "Decided: yes." Only [`decide`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

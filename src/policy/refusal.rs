@@ -6,8 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::{Arg, Denial, Layer, ProgramFact, Request};
-use crate::policy::decide::{Command, Finding, Nearest, ProgramProblem, final_name, find, judge};
+use crate::model::{Arg, Denial, ProgramFact};
+use crate::policy::decide::{
+    Asked, Command, Finding, Nearest, ProgramProblem, final_name, find, judge,
+};
 use crate::policy::grammar::{Misfit, Problem};
 use crate::policy::value::Place;
 use crate::policy::{Question, Refusal};
@@ -19,45 +21,44 @@ const OBJECT_CHARACTERS_MAX: usize = 200;
 /// The rule name of a refusal that no rule made.
 const DEFAULT: &str = "default";
 
-pub(super) fn above_ceiling(request: &Request, ladder: &Ladder) -> Refusal {
-    let grant =
-        if request.level.needs_grant() { "; levels 4 to 6 need a signed grant" } else { "" };
-    let (level, ceiling) = (request.level, ladder.ceiling);
-    let allowing = level_that_allows(request, ladder);
+pub(super) fn above_ceiling(asked: &Asked<'_>, ladder: &Ladder) -> Refusal {
+    let grant = if asked.level.needs_grant() { "; levels 4 to 6 need a signed grant" } else { "" };
+    let (level, ceiling) = (asked.level, ladder.ceiling);
+    let allowing = level_that_allows(asked, Some(ladder));
     refuse(Denial {
         reason: format!("level {level} is above the ceiling of level {ceiling}{grant}"),
         allow_with: Some(allowing.unwrap_or_else(|| {
             "a higher ceiling, set outside the workspace by the person who starts rung".to_owned()
         })),
         next: format!("run it at level {ceiling} or lower, or ask the person who started you"),
-        ..denial(request, "ceiling")
+        ..denial(asked, "ceiling")
     })
 }
 
-pub(super) fn no_profile(request: &Request) -> Refusal {
-    let level = request.level;
+pub(super) fn no_profile(asked: &Asked<'_>) -> Refusal {
+    let level = asked.level;
     refuse(Denial {
         reason: format!("there is no profile for level {level}, so nothing is allowed there"),
         allow_with: Some(format!("a profile for level {level}")),
         next: "run it at a level that has a profile, or ask the person who started you".to_owned(),
-        ..denial(request, DEFAULT)
+        ..denial(asked, DEFAULT)
     })
 }
 
 /// A confirm rule fired.
-pub(super) fn question(request: &Request, rule: &Rule) -> Question {
+pub(super) fn question(asked: &Asked<'_>, rule: &Rule) -> Question {
     let denial = Denial {
         reason: format!("this needs an approval: {}", rule.because),
         origin: Some(rule.origin.clone()),
         allow_with: Some("an approval of exactly this command by a person".to_owned()),
         next: instead_or(rule, "ask a person to approve it, and do not look for a way around"),
-        ..denial(request, &rule.id)
+        ..denial(asked, &rule.id)
     };
     Question { denial, rule: rule.id.clone(), power: rule.power }
 }
 
 /// A deny or never rule fired.
-pub(super) fn by_rule(request: &Request, ladder: &Ladder, rule: &Rule) -> Refusal {
+pub(super) fn by_rule(asked: &Asked<'_>, ladder: Option<&Ladder>, rule: &Rule) -> Refusal {
     let never = rule.decision == Decision::Never;
     let narrower = || format!("a narrower condition in rule `{}` ({})", rule.id, rule.origin);
     let next = if never {
@@ -65,30 +66,30 @@ pub(super) fn by_rule(request: &Request, ladder: &Ladder, rule: &Rule) -> Refusa
          to the same effect"
             .to_owned()
     } else {
-        deliberate(request)
+        deliberate(asked)
     };
     let denial = Denial {
         reason: rule.because.clone(),
         origin: Some(rule.origin.clone()),
-        allow_with: (!never).then(|| level_that_allows(request, ladder).unwrap_or_else(narrower)),
+        allow_with: (!never).then(|| level_that_allows(asked, ladder).unwrap_or_else(narrower)),
         next: instead_or(rule, &next),
-        ..denial(request, &rule.id)
+        ..denial(asked, &rule.id)
     };
     Refusal { denial, not_found: false, never }
 }
 
 /// The program may not be started, whatever its arguments are.
 pub(super) fn by_program(
-    request: &Request,
-    ladder: &Ladder,
+    asked: &Asked<'_>,
+    ladder: Option<&Ladder>,
     profile: &Profile,
     problem: &ProgramProblem<'_>,
 ) -> Refusal {
-    let level = request.level;
+    let level = asked.level;
     let file = file_of(profile);
     let shown = |path: &Path| path.display().to_string();
     let (rule, reason, change) = match problem {
-        ProgramProblem::Missing { searched } => return missing(request, ladder, searched),
+        ProgramProblem::Missing { searched } => return missing(asked, ladder, searched),
         ProgramProblem::SetId { path } => (
             "exec.set-id",
             format!("`{}` has a set-id bit and would run as someone else", shown(path)),
@@ -124,45 +125,45 @@ pub(super) fn by_program(
     };
     let may_move =
         matches!(problem, ProgramProblem::Workspace { .. } | ProgramProblem::Elsewhere { .. });
-    let other_level = may_move.then(|| level_that_allows(request, ladder)).flatten();
+    let other_level = may_move.then(|| level_that_allows(asked, ladder)).flatten();
     refuse(Denial {
         reason,
         allow_with: other_level.or(change),
-        next: deliberate(request),
-        ..denial(request, rule)
+        next: deliberate(asked),
+        ..denial(asked, rule)
     })
 }
 
-fn missing(request: &Request, ladder: &Ladder, searched: &[PathBuf]) -> Refusal {
+fn missing(asked: &Asked<'_>, ladder: Option<&Ladder>, searched: &[PathBuf]) -> Refusal {
     const PLACES_SHOWN_MAX: usize = 8;
     let places: Vec<String> =
         searched.iter().take(PLACES_SHOWN_MAX).map(|it| it.display().to_string()).collect();
-    let name = request.argv.first().map(Arg::to_string).unwrap_or_default();
+    let name = asked.argv.first().map(Arg::to_string).unwrap_or_default();
     let denial = Denial {
         reason: format!("there is no program `{name}` in {}", places.join(", ")),
-        allow_with: level_that_allows(request, ladder),
+        allow_with: level_that_allows(asked, ladder),
         next: "check the name; nothing can be installed from inside the sandbox".to_owned(),
-        ..denial(request, "exec.search-path")
+        ..denial(asked, "exec.search-path")
     };
     Refusal { denial, not_found: true, never: false }
 }
 
 /// No rule covers the command.
 pub(super) fn by_default(
-    request: &Request,
-    ladder: &Ladder,
+    asked: &Asked<'_>,
+    ladder: Option<&Ladder>,
     profile: &Profile,
     nearest: &Nearest<'_>,
 ) -> Refusal {
-    let level = request.level;
+    let level = asked.level;
     let file = file_of(profile);
     let (reason, change) = match nearest {
         Nearest::NoRule { program } => (
             format!("no rule at level {level} allows `{program}`"),
             Some(format!("an `[[exec.rule]]` for `{program}` in {file}")),
         ),
-        Nearest::Rule { misfit, .. } if is_about_subcommand(request, misfit) => {
-            let command = subcommand_text(request, misfit);
+        Nearest::Rule { misfit, .. } if is_about_subcommand(asked, misfit) => {
+            let command = subcommand_text(asked, misfit);
             (
                 format!("no rule at level {level} allows `{command}`"),
                 Some(format!("an `[[exec.rule]]` for `{command}` in {file}")),
@@ -181,22 +182,22 @@ pub(super) fn by_default(
     };
     refuse(Denial {
         reason,
-        allow_with: level_that_allows(request, ladder).or(change),
-        next: advice(request, nearest),
-        ..denial(request, DEFAULT)
+        allow_with: level_that_allows(asked, ladder).or(change),
+        next: advice(asked, nearest),
+        ..denial(asked, DEFAULT)
     })
 }
 
 /// Whether the word that no rule covers is the subcommand itself, so that no rule is near.
-fn is_about_subcommand(request: &Request, misfit: &Misfit) -> bool {
-    let before = request.argv.get(1..=misfit.covered).unwrap_or_default();
+fn is_about_subcommand(asked: &Asked<'_>, misfit: &Misfit) -> bool {
+    let before = asked.argv.get(1..=misfit.covered).unwrap_or_default();
     matches!(misfit.problem, Problem::OtherWord { .. })
         && before.iter().all(|it| it.as_bytes().starts_with(b"-"))
 }
 
-fn subcommand_text(request: &Request, misfit: &Misfit) -> String {
-    let program = request.argv.first().map(Arg::to_string).unwrap_or_default();
-    let subcommand = request.argv.get(misfit.covered + 1).map(Arg::to_string).unwrap_or_default();
+fn subcommand_text(asked: &Asked<'_>, misfit: &Misfit) -> String {
+    let program = asked.argv.first().map(Arg::to_string).unwrap_or_default();
+    let subcommand = asked.argv.get(misfit.covered + 1).map(Arg::to_string).unwrap_or_default();
     format!("{program} {subcommand}")
 }
 
@@ -250,7 +251,7 @@ fn change_to(rule: &Rule, problem: &Problem) -> Option<String> {
     }
 }
 
-fn advice(request: &Request, nearest: &Nearest<'_>) -> String {
+fn advice(asked: &Asked<'_>, nearest: &Nearest<'_>) -> String {
     match nearest {
         Nearest::Rule { misfit, .. } => match &misfit.problem {
             Problem::UnknownOption { abbreviates: Some(full), .. } => {
@@ -264,20 +265,20 @@ fn advice(request: &Request, nearest: &Nearest<'_>) -> String {
             | Problem::BadValue { .. }
             | Problem::BadOperand { .. }
             | Problem::TooManyOperands { .. }
-            | Problem::OtherWord { .. } => deliberate(request),
+            | Problem::OtherWord { .. } => deliberate(asked),
         },
         Nearest::Payload { .. } | Nearest::TooDeep => {
             "run the inner command by itself, by its plain name".to_owned()
         }
-        Nearest::NoRule { .. } => deliberate(request),
+        Nearest::NoRule { .. } => deliberate(asked),
     }
 }
 
-fn deliberate(request: &Request) -> String {
+fn deliberate(asked: &Asked<'_>) -> String {
     format!(
         "this is a deliberate limit of level {}: do not retry with other spellings; go on without \
          it and say what was left out",
-        request.level
+        asked.level
     )
 }
 
@@ -286,13 +287,14 @@ fn instead_or(rule: &Rule, otherwise: &str) -> String {
 }
 
 /// The lowest other level of the ladder whose rules would let the command through.
-fn level_that_allows(request: &Request, ladder: &Ladder) -> Option<String> {
-    let mut others = ladder.profiles.values().filter(|it| it.level != request.level);
-    others.find_map(|profile| permission_at(request, ladder, profile))
+fn level_that_allows(asked: &Asked<'_>, ladder: Option<&Ladder>) -> Option<String> {
+    let ladder = ladder?;
+    let mut others = ladder.profiles.values().filter(|it| it.level != asked.level);
+    others.find_map(|profile| permission_at(asked, ladder, profile))
 }
 
-fn permission_at(request: &Request, ladder: &Ladder, profile: &Profile) -> Option<String> {
-    let how = match find_by_name(request, profile)? {
+fn permission_at(asked: &Asked<'_>, ladder: &Ladder, profile: &Profile) -> Option<String> {
+    let how = match find_by_name(asked, profile)? {
         Finding::Allowed(allowed) => format!("allows it by rule `{}`", allowed.rule),
         Finding::Caught(rule) if rule.decision == Decision::Confirm => {
             format!("allows it with an approval, by rule `{}`", rule.id)
@@ -310,8 +312,8 @@ fn permission_at(request: &Request, ladder: &Ladder, profile: &Profile) -> Optio
 
 /// Where a program lies was looked up for the request's own level, so a place that this level does
 /// not know says nothing about another.
-fn find_by_name<'a>(request: &'a Request, profile: &'a Profile) -> Option<Finding<'a>> {
-    let finding = find(request, profile);
+fn find_by_name<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Option<Finding<'a>> {
+    let finding = find(asked, profile);
     match finding {
         Finding::BadProgram(ProgramProblem::Elsewhere { .. } | ProgramProblem::Missing { .. }) => {}
         Finding::BadProgram(_)
@@ -319,13 +321,12 @@ fn find_by_name<'a>(request: &'a Request, profile: &'a Profile) -> Option<Findin
         | Finding::Caught(_)
         | Finding::Uncovered(_) => return Some(finding),
     }
-    let (first, words) = request.argv.split_first()?;
-    let name = match &request.program {
+    let (first, words) = asked.argv.split_first()?;
+    let name = match asked.program {
         ProgramFact::Missing { .. } => first.as_str().filter(|it| !it.contains('/'))?,
         ProgramFact::Found { path, .. } => final_name(path)?,
     };
-    let place =
-        Place { profile, workspace: &request.workspace, cwd: &request.cwd, home: &request.home };
+    let place = Place { profile, workspace: asked.workspace, cwd: asked.cwd, home: asked.home };
     Some(judge(profile, &Command { name, names: vec![name], words }, &place, 1))
 }
 
@@ -338,13 +339,13 @@ fn refuse(denial: Denial) -> Refusal {
     Refusal { denial, not_found: false, never: false }
 }
 
-/// What all refusals of a request have in common.
-fn denial(request: &Request, rule: &str) -> Denial {
+/// What all refusals of a command have in common.
+fn denial(asked: &Asked<'_>, rule: &str) -> Denial {
     Denial {
-        layer: Layer::Policy,
+        layer: asked.layer,
         rule: rule.to_owned(),
-        level: request.level,
-        object: command_text(&request.argv),
+        level: asked.level,
+        object: command_text(asked.argv),
         reason: String::new(),
         origin: None,
         allow_with: None,

@@ -1,0 +1,369 @@
+//! The decision at every exec: may this task of the sandbox become that program?
+//!
+//! The same rules as before the run, put to what the kernel has: the object that was loaded, its
+//! words and its environment, and who started it. A rule that would ask a person refuses here,
+//! because nobody is asked in the middle of a run.
+//!
+//! It narrows what a run starts; it does not know what an allowed interpreter does. What a
+//! program can reach is set by the view, Landlock and the system call filter.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+
+use serde::Serialize;
+
+use crate::model::{
+    Arg, Denial, ExecFact, Image, Layer, Origin, ProgramFact, ProgramLocation, Request,
+};
+use crate::policy::decide::{Asked, Finding, find};
+use crate::policy::environment::{BadVariable, bad_variable};
+use crate::policy::refusal;
+use crate::profile::{Class, Decision, Profile};
+
+/// The answer to one exec.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum ExecVerdict {
+    Allow { rule: String, origin: Origin },
+    Deny(Denial),
+}
+
+/// Decides one exec of a run by the profile of the run's level. `given` is the environment that
+/// the plan has set for the run's own command.
+pub fn decide_exec(
+    fact: &ExecFact,
+    request: &Request,
+    profile: &Profile,
+    given: &BTreeMap<String, Arg>,
+) -> ExecVerdict {
+    let program = match &fact.image {
+        Image::File(program @ ProgramFact::Found { .. }) => program,
+        Image::File(ProgramFact::Missing { .. }) => {
+            return refuse(fact, request, "exec.missing", "there is no such program");
+        }
+        Image::Nameless { .. } => {
+            let reason = "the program has no file: it was made in memory, or has been removed";
+            return refuse(fact, request, "exec.nameless", reason);
+        }
+        Image::Unreadable { .. } => {
+            let reason = "the program may be run and not read, so nobody can see what it is told";
+            return refuse(fact, request, "exec.unreadable", reason);
+        }
+    };
+    if !is_own_name(fact, program) {
+        let reason = "the program's first word is not the name it was started by, and some \
+                      programs do what that word says";
+        return refuse(fact, request, "exec.first-word", reason);
+    }
+    if let Some(problem) = bad_variable(&fact.environment, given) {
+        return by_variable(fact, request, &problem);
+    }
+    let asked = Asked {
+        argv: &fact.argv,
+        program,
+        level: request.level,
+        cwd: &fact.cwd,
+        workspace: &request.workspace,
+        home: &request.home,
+        layer: Layer::Exec,
+    };
+    let finding = match &fact.script {
+        Some(script) => find_script(fact, script, &asked, profile),
+        None => find(&asked, profile),
+    };
+    match finding {
+        Finding::Allowed(allowed) => {
+            ExecVerdict::Allow { rule: allowed.rule, origin: allowed.origin }
+        }
+        Finding::Caught(rule) if rule.decision == Decision::Confirm => {
+            ExecVerdict::Deny(refusal::question(&asked, rule).denial)
+        }
+        Finding::Caught(rule) => ExecVerdict::Deny(refusal::by_rule(&asked, None, rule).denial),
+        Finding::BadProgram(problem) => {
+            ExecVerdict::Deny(refusal::by_program(&asked, None, profile, &problem).denial)
+        }
+        Finding::Uncovered(nearest) => {
+            ExecVerdict::Deny(refusal::by_default(&asked, None, profile, &nearest).denial)
+        }
+    }
+}
+
+/// Whether the first word is the path that was asked for, or its last component. A script's
+/// interpreter is named by the kernel; what the workspace's own programs are told is their affair.
+fn is_own_name(fact: &ExecFact, program: &ProgramFact) -> bool {
+    let ProgramFact::Found { canonical, location, .. } = program else { return false };
+    let Some(first) = fact.argv.first().map(Arg::as_bytes) else { return false };
+    let own = fact.script.is_some()
+        || matches!(location, ProgramLocation::Workspace | ProgramLocation::Elsewhere);
+    // A program that starts itself again (`/proc/self/exe`) goes by the object's name.
+    let spelled = match fact.spelled.as_bytes() {
+        magic if magic.starts_with(b"/proc/") => canonical.as_os_str().as_bytes(),
+        spelled => spelled,
+    };
+    let last = spelled.rsplit(|it| *it == b'/').next().unwrap_or_default();
+    own || first == spelled || first == last
+}
+
+/// A script, by the interpreter that the kernel has loaded for it.
+///
+/// A script of the system is the program of its name. One of the workspace runs under a known
+/// interpreter. Anything else is what the interpreter's words say.
+fn find_script<'a>(
+    fact: &'a ExecFact,
+    script: &'a ProgramFact,
+    asked: &Asked<'a>,
+    profile: &'a Profile,
+) -> Finding<'a> {
+    let whole = find(asked, profile);
+    let ProgramFact::Found { location, .. } = script else { return whole };
+    if !matches!(whole, Finding::Uncovered(_)) || !is_interpreter(asked.program, profile) {
+        return whole;
+    }
+    match (location, &profile.exec.workspace_programs) {
+        (ProgramLocation::System | ProgramLocation::Toolchain, _) => {
+            // The kernel puts the script's path behind the interpreter and its one option.
+            let from = fact.argv.iter().position(|it| *it == fact.spelled);
+            match from.and_then(|it| fact.argv.get(it..)) {
+                Some(argv) => find(&Asked { argv, program: script, ..*asked }, profile),
+                None => whole,
+            }
+        }
+        (ProgramLocation::Workspace, Some(_)) => {
+            find(&Asked { program: script, ..*asked }, profile)
+        }
+        (ProgramLocation::Workspace, None) | (ProgramLocation::Elsewhere, _) => whole,
+    }
+}
+
+/// Whether the object is known to run scripts, `env` among them.
+fn is_interpreter(program: &ProgramFact, profile: &Profile) -> bool {
+    let ProgramFact::Found { path, .. } = program else { return false };
+    let name = path.file_name().and_then(|it| it.to_str());
+    let known = name.and_then(|it| profile.exec.programs.get(it));
+    known.is_some_and(|it| matches!(it.class, Class::Interpreter | Class::Shell | Class::Wrapper))
+}
+
+fn by_variable(fact: &ExecFact, request: &Request, problem: &BadVariable<'_>) -> ExecVerdict {
+    let (reason, next) = match problem {
+        BadVariable::Malformed { entry } => (
+            format!("`{entry}` in the environment is no `NAME=value`"),
+            "start the program with an environment of names and values".to_owned(),
+        ),
+        BadVariable::Never { name } => (
+            format!("`{name}` is code in every program that gets it, so no program gets it"),
+            format!("start the program without `{name}`"),
+        ),
+        BadVariable::NotGiven { name } => (
+            format!(
+                "`{name}` can make the program run other code, and its value is not what the \
+                 profile has set"
+            ),
+            format!("start the program without `{name}`, or with the value it had"),
+        ),
+    };
+    ExecVerdict::Deny(Denial { reason, next, ..denial(fact, request, "exec.environment") })
+}
+
+fn refuse(fact: &ExecFact, request: &Request, rule: &str, reason: &str) -> ExecVerdict {
+    let next = "start the program from its file, by its name".to_owned();
+    ExecVerdict::Deny(Denial { reason: reason.to_owned(), next, ..denial(fact, request, rule) })
+}
+
+fn denial(fact: &ExecFact, request: &Request, rule: &str) -> Denial {
+    Denial {
+        layer: Layer::Exec,
+        rule: rule.to_owned(),
+        level: request.level,
+        object: if fact.argv.is_empty() {
+            fact.spelled.to_string()
+        } else {
+            refusal::command_text(&fact.argv)
+        },
+        reason: String::new(),
+        origin: None,
+        allow_with: None,
+        next: String::new(),
+        count: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::model::{Caller, Ids, Level, Streams};
+    use crate::policy::fixture::{allow, argv, operands, origin, profile, program, rule};
+    use crate::profile::{Argument, Style, ValueType};
+
+    fn found(path: &str, location: ProgramLocation) -> ProgramFact {
+        ProgramFact::Found {
+            path: PathBuf::from(path),
+            canonical: PathBuf::from(path),
+            location,
+            device: 1,
+            inode: 1,
+            setid: false,
+            executable: true,
+        }
+    }
+
+    fn system(name: &str) -> ProgramFact {
+        found(&format!("/usr/bin/{name}"), ProgramLocation::System)
+    }
+
+    /// A program of the system, started by its path.
+    fn fact(line: &str) -> ExecFact {
+        let argv = argv(line);
+        let name = argv[0].as_str().unwrap().to_owned();
+        ExecFact {
+            spelled: Arg::try_from(format!("/usr/bin/{name}").as_str()).unwrap(),
+            argv,
+            image: Image::File(system(&name)),
+            script: None,
+            cwd: PathBuf::from("/ws"),
+            environment: Vec::new(),
+            caller: Caller::default(),
+        }
+    }
+
+    /// `argv` as the kernel makes it for a script, here with the interpreter `name`.
+    fn script(line: &str, name: &str, script: ProgramFact) -> ExecFact {
+        let ProgramFact::Found { path, .. } = &script else { panic!("{script:?}") };
+        let spelled = Arg::try_from(path.to_str().unwrap()).unwrap();
+        ExecFact { spelled, script: Some(script), image: Image::File(system(name)), ..fact(line) }
+    }
+
+    fn rules() -> Profile {
+        let mut profile = profile();
+        let mut python = program("python3", Style::Posix, &[]);
+        python.class = Class::Interpreter;
+        profile.exec.programs.insert("python3".to_owned(), python);
+        profile.exec.programs.insert("pytest".to_owned(), program("pytest", Style::Gnu, &[]));
+        profile.exec.rules = vec![
+            allow("ls", "ls", vec![operands(ValueType::PathRead, 0, 9)]),
+            allow("pytest", "pytest", vec![operands(ValueType::Name, 0, 1)]),
+            allow("log", "git", vec![Argument::Word("log".to_owned())]),
+            rule("ask", "touch", Decision::Confirm),
+            rule("gone", "mkfs", Decision::Never),
+        ];
+        profile
+    }
+
+    fn with_workspace_programs() -> Profile {
+        let mut profile = rules();
+        profile.exec.workspace_programs = Some(origin());
+        profile
+    }
+
+    fn decided(fact: &ExecFact, profile: &Profile) -> Result<String, Box<Denial>> {
+        let request = Request {
+            argv: argv("sh"),
+            program: system("sh"),
+            level: Level::ReadOnlyResearch,
+            cwd: PathBuf::from("/ws"),
+            workspace: PathBuf::from("/ws"),
+            home: PathBuf::from("/home/user"),
+            environment: BTreeMap::new(),
+            ids: Ids::default(),
+            streams: Streams::Inherit,
+        };
+        match decide_exec(fact, &request, profile, &BTreeMap::new()) {
+            ExecVerdict::Allow { rule, .. } => Ok(rule),
+            ExecVerdict::Deny(denial) => Err(Box::new(denial)),
+        }
+    }
+
+    #[track_caller]
+    fn allowed(fact: &ExecFact, profile: &Profile, rule: &str) {
+        assert_eq!(decided(fact, profile).unwrap(), rule);
+    }
+
+    #[track_caller]
+    fn denied(fact: &ExecFact, profile: &Profile, rule: &str) -> Box<Denial> {
+        let denial = decided(fact, profile).unwrap_err();
+        assert_eq!((denial.layer, denial.rule.as_str()), (Layer::Exec, rule), "{denial}");
+        assert!(!denial.reason.is_empty() && !denial.next.is_empty(), "{denial:?}");
+        denial
+    }
+
+    #[test]
+    fn an_exec_is_decided_by_the_rules_for_command_lines() {
+        allowed(&fact("ls src"), &rules(), "ls");
+        denied(&fact("ls -l"), &rules(), "default");
+        denied(&fact("curl x"), &rules(), "default");
+        denied(&fact("mkfs x"), &rules(), "gone");
+        let question = denied(&fact("touch x"), &rules(), "ask");
+        assert!(question.reason.contains("needs an approval"), "{question}");
+    }
+
+    #[test]
+    fn what_has_no_file_or_cannot_be_read_is_refused() {
+        let nameless = Image::Nameless { shown: "/memfd:x (deleted)".to_owned() };
+        denied(&ExecFact { image: nameless, ..fact("ls") }, &rules(), "exec.nameless");
+        let unreadable = Image::Unreadable { path: PathBuf::from("/usr/bin/ls") };
+        denied(&ExecFact { image: unreadable, ..fact("ls") }, &rules(), "exec.unreadable");
+        let missing = Image::File(ProgramFact::Missing { searched: Vec::new() });
+        denied(&ExecFact { image: missing, ..fact("ls") }, &rules(), "exec.missing");
+    }
+
+    #[test]
+    fn the_first_word_is_the_name_the_program_was_started_by() {
+        let named = |word: &str| {
+            let mut fact = fact("ls src");
+            fact.argv[0] = Arg::try_from(word).unwrap();
+            fact
+        };
+        allowed(&named("/usr/bin/ls"), &rules(), "ls");
+        for other in ["rm", "-ls", "/ws/ls", "", "./ls"] {
+            denied(&named(other), &rules(), "exec.first-word");
+        }
+        let wordless = ExecFact { argv: Vec::new(), ..fact("ls") };
+        denied(&wordless, &rules(), "exec.first-word");
+
+        let itself = Arg::try_from("/proc/self/exe").unwrap();
+        allowed(&ExecFact { spelled: itself.clone(), ..fact("ls") }, &rules(), "ls");
+        denied(&ExecFact { spelled: itself, ..named("exe") }, &rules(), "exec.first-word");
+    }
+
+    #[test]
+    fn a_script_of_the_system_is_the_program_of_its_name() {
+        let pytest = |line| script(line, "python3", system("pytest"));
+        allowed(&pytest("/usr/bin/python3 /usr/bin/pytest a"), &rules(), "pytest");
+        denied(&pytest("/usr/bin/python3 /usr/bin/pytest a b"), &rules(), "default");
+        denied(&pytest("/usr/bin/python3 -c x"), &rules(), "default");
+
+        // The same script under a program that is no interpreter is whatever that one does.
+        let other = script("/usr/bin/curl /usr/bin/pytest", "curl", system("pytest"));
+        denied(&other, &rules(), "default");
+    }
+
+    #[test]
+    fn a_script_of_the_workspace_runs_where_its_programs_run() {
+        let own = || found("/ws/run", ProgramLocation::Workspace);
+        let run = script("/usr/bin/python3 -u /ws/run x", "python3", own());
+        denied(&run, &rules(), "default");
+        allowed(&run, &with_workspace_programs(), "exec.workspace-programs");
+
+        let loose = script("/usr/bin/curl /ws/run", "curl", own());
+        denied(&loose, &with_workspace_programs(), "default");
+        let forbidden = script("/usr/sbin/mkfs /ws/run", "mkfs", own());
+        denied(&forbidden, &with_workspace_programs(), "gone");
+        let elsewhere = found("/opt/run", ProgramLocation::Elsewhere);
+        let elsewhere = script("/usr/bin/python3 /opt/run", "python3", elsewhere);
+        denied(&elsewhere, &with_workspace_programs(), "default");
+    }
+
+    #[test]
+    fn a_variable_that_is_code_refuses_the_program() {
+        let with = |entry: &str| ExecFact {
+            environment: vec![Arg::try_from(entry).unwrap()],
+            ..fact("ls")
+        };
+        allowed(&with("LANG=C"), &rules(), "ls");
+        let denial = denied(&with("BASH_ENV=x"), &rules(), "exec.environment");
+        assert!(denial.reason.contains("`BASH_ENV`"), "{denial}");
+        denied(&with("LD_PRELOAD=/x.so"), &rules(), "exec.environment");
+        denied(&with("nothing"), &rules(), "exec.environment");
+    }
+}
