@@ -88,12 +88,11 @@ fn error(message: &Message<&[u8]>, rcode: Rcode) -> Option<Vec<u8>> {
 fn asked(name: &ParsedName<&[u8]>) -> Asked {
     let mut bytes = Vec::new();
     let mut dotted = false;
-    for label in name.iter() {
+    for label in name.iter().filter(|it| !it.is_root()) {
         dotted |= label.as_slice().contains(&b'.');
         bytes.extend_from_slice(label.as_slice());
         bytes.push(b'.');
     }
-    // The root label is empty, and has added a dot of its own.
     bytes.pop();
     let parsed = if dotted { Err(NameError::Letter) } else { HostName::parse(&bytes) };
     match parsed {

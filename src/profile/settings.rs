@@ -199,7 +199,7 @@ mod tests {
         check(
             None,
             Some("resolver = \"dns.example.org\""),
-            "user:1:12 `dns.example.org` is no address of a name server",
+            "user:1:12 resolver: `dns.example.org` is no address of a name server",
         );
     }
 

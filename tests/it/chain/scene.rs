@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use rung::ledger::{
     Answer, Decision, DenialSeen, ExecEnd, ExecStart, Fault, Ledger, Record, Report, verify,
 };
-use rung::model::{Arg, Denial, Digest, Ids, Layer, Level, Origin, Status, Usage};
+use rung::model::{
+    Arg, Bytes, Count, Denial, Digest, Ids, Layer, Level, Origin, Status, Traffic, Usage,
+};
 use tempfile::TempDir;
 
 pub(super) fn at(second: i64) -> Timestamp {
