@@ -30,6 +30,12 @@ impl Arg {
         }
     }
 
+    /// The first bytes of the word.
+    #[must_use]
+    pub fn cut(&self, bytes_max: usize) -> Self {
+        Self(self.0.iter().take(bytes_max).copied().collect())
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -62,7 +62,13 @@ pub struct Ancestor {
     pub location: ProgramLocation,
     /// Where the script lies that the kernel started it for.
     pub script: Option<(PathBuf, ProgramLocation)>,
+    /// The first words behind its name, cut: enough to tell a script from a text to run.
+    pub words: Vec<Arg>,
 }
+
+/// How many words of an ancestor are kept, and how much of each.
+const WORDS_MAX: usize = 4;
+const WORD_BYTES_MAX: usize = 64;
 
 impl Ancestor {
     /// The image of an exec, as the caller of the next one. Absent where it is no file, which
@@ -76,6 +82,7 @@ impl Ancestor {
             Some(ProgramFact::Missing { .. }) | None => None,
         };
         let (path, canonical) = (path.clone(), canonical.clone());
-        Some(Self { path, canonical, location: *location, script })
+        let words = fact.argv.iter().skip(1).take(WORDS_MAX).map(|it| it.cut(WORD_BYTES_MAX));
+        Some(Self { path, canonical, location: *location, script, words: words.collect() })
     }
 }

@@ -65,7 +65,11 @@ pub(super) fn bare(level: Level) -> Profile {
             },
         },
         exec: Exec { workspace_programs: None, programs: BTreeMap::new(), rules: Vec::new() },
-        environment: Environment { pass: Vec::new(), set: BTreeMap::new() },
+        environment: Environment {
+            pass: Vec::new(),
+            set: BTreeMap::new(),
+            workspace_sets: Vec::new(),
+        },
         network: Network {
             loopback: None,
             destinations: Vec::new(),

@@ -9,13 +9,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Arg, Layer, Level, Origin, ProgramFact, ProgramLocation, Request};
+use crate::policy::callers::lies_in_program_tree;
 use crate::policy::grammar;
-use crate::policy::grammar::Misfit;
+use crate::policy::grammar::{Misfit, Payload};
 use crate::policy::loose;
 use crate::policy::refusal;
 use crate::policy::value::Place;
 use crate::policy::{Permit, Verdict};
-use crate::profile::{Class, Decision, Ladder, Power, Profile, Rule};
+use crate::profile::{Argument, Class, Decision, Ladder, Power, Profile, Rule};
+
+/// Stands for what `xargs` adds to a command.
+const ADDED_PATH: &str = "x";
 
 /// How many commands may start one another on one command line (`nice timeout 5 ls` is three).
 const NESTING_MAX: usize = 4;
@@ -61,8 +65,19 @@ pub(super) struct Asked<'a> {
     pub cwd: &'a Path,
     pub workspace: &'a Path,
     pub home: &'a Path,
+    /// Who starts it; nobody for what was asked of rung itself.
+    pub callers: &'a [&'a str],
+    /// It is a program's own call of itself.
+    pub own_call: bool,
     /// Which wall a refusal comes from.
     pub layer: Layer,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn place(&self, profile: &'a Profile) -> Place<'a> {
+        let Self { cwd, workspace, home, callers, own_call, .. } = *self;
+        Place { profile, workspace, cwd, home, callers, own_call }
+    }
 }
 
 impl<'a> From<&'a Request> for Asked<'a> {
@@ -74,6 +89,8 @@ impl<'a> From<&'a Request> for Asked<'a> {
             cwd: &request.cwd,
             workspace: &request.workspace,
             home: &request.home,
+            callers: &[],
+            own_call: false,
             layer: Layer::Policy,
         }
     }
@@ -156,7 +173,7 @@ pub(super) struct Command<'a> {
 
 /// What the profile says about the request, its ceiling aside.
 pub(super) fn find<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Finding<'a> {
-    let place = Place { profile, workspace: asked.workspace, cwd: asked.cwd, home: asked.home };
+    let place = asked.place(profile);
     let words = asked.argv.get(1..).unwrap_or_default();
     let names = all_names(asked);
     let caught = strictest(profile, &names, words, &place);
@@ -194,6 +211,9 @@ pub(super) fn find<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Finding<'a> {
         ProgramLocation::Elsewhere => Finding::BadProgram(ProgramProblem::Elsewhere { path }),
         ProgramLocation::Workspace => match (&profile.exec.workspace_programs, caught) {
             (None, _) => Finding::BadProgram(ProgramProblem::Workspace { path }),
+            (Some(_), _) if lies_in_program_tree(canonical, asked.home, profile) => {
+                judge_link(profile, path, canonical, words, &place)
+            }
             (Some(_), Some(rule)) => Finding::Caught(rule),
             (Some(origin), None) => Finding::Allowed(Allowed {
                 rule: WORKSPACE_PROGRAMS.to_owned(),
@@ -214,10 +234,34 @@ pub(super) fn find<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Finding<'a> {
     }
 }
 
+/// A link that the workspace made to a program of the system is that program, whatever it is
+/// called; and where the program does what the name says, it is what the name says too.
+fn judge_link<'a>(
+    profile: &'a Profile,
+    path: &'a Path,
+    canonical: &'a Path,
+    words: &'a [Arg],
+    place: &Place<'_>,
+) -> Finding<'a> {
+    let (Some(link), Some(object)) = (final_name(path), final_name(canonical)) else {
+        return Finding::BadProgram(ProgramProblem::Nameless);
+    };
+    let named =
+        |name| judge(profile, &Command { name, names: vec![link, object], words }, place, 1);
+    let whole = named(object);
+    let multicall = profile.exec.programs.get(object).is_some_and(|it| it.multicall);
+    if !multicall || link == object {
+        return whole;
+    }
+    // Under another name it is another program, and its own words are not what they seem.
+    let other = named(link);
+    if precedence(&other) > precedence(&whole) { other } else { whole }
+}
+
 /// What the rules say about names and words alone.
 pub(super) fn judge<'a>(
     profile: &'a Profile,
-    command: &Command<'a>,
+    command: &Command<'_>,
     place: &Place<'_>,
     depth: usize,
 ) -> Finding<'a> {
@@ -227,11 +271,17 @@ pub(super) fn judge<'a>(
     }
     let mut findings: Vec<Finding<'a>> = caught.map(Finding::Caught).into_iter().collect();
     let mut misfits = Vec::new();
-    for rule in allow_rules(profile, command.name) {
+    let mut any_words = false;
+    for rule in allow_rules(profile, command.name).filter(|it| place.is_about(it)) {
+        any_words |= rule.arguments.contains(&Argument::AnyWords);
         match apply(profile, rule, command, place, depth) {
             Ok(finding) => findings.push(finding),
             Err(misfit) => misfits.push((rule, misfit)),
         }
+    }
+    if any_words {
+        // What a wrapper starts is decided when it does so, whatever the narrower rules cover.
+        findings.retain(|it| !matches!(it, Finding::Uncovered(_)));
     }
     let strictest = findings.into_iter().max_by(|a, b| precedence(a).cmp(&precedence(b)));
     strictest.unwrap_or_else(|| Finding::Uncovered(nearest(command, misfits)))
@@ -241,14 +291,15 @@ pub(super) fn judge<'a>(
 pub(super) fn apply<'a>(
     profile: &'a Profile,
     rule: &'a Rule,
-    command: &Command<'a>,
+    command: &Command<'_>,
     place: &Place<'_>,
     depth: usize,
 ) -> Result<Finding<'a>, Misfit> {
     let program = profile.exec.programs.get(command.name);
     let reading = grammar::read(rule, program, command.words, place)?;
     let force_environment = program.map(|it| it.force_environment.clone()).unwrap_or_default();
-    let Some(payload) = reading.payload else {
+    let payloads = reading.payloads.iter().map(|it| judge_payload(profile, *it, place, depth + 1));
+    let Some(mut finding) = payloads.max_by(|a, b| precedence(a).cmp(&precedence(b))) else {
         return Ok(Finding::Allowed(Allowed {
             rule: rule.id.clone(),
             power: rule.power,
@@ -256,7 +307,6 @@ pub(super) fn apply<'a>(
             force_environment,
         }));
     };
-    let mut finding = judge_payload(profile, payload, place, depth + 1);
     if let Finding::Allowed(allowed) = &mut finding {
         let inner = std::mem::replace(&mut allowed.force_environment, force_environment);
         allowed.force_environment.extend(inner);
@@ -268,7 +318,24 @@ pub(super) fn apply<'a>(
 /// the search path that the plan sets, so here only a plain name counts.
 fn judge_payload<'a>(
     profile: &'a Profile,
-    payload: &'a [Arg],
+    payload: Payload<'_>,
+    place: &Place<'_>,
+    depth: usize,
+) -> Finding<'a> {
+    let whole = judge_words(profile, payload.words, place, depth);
+    if !payload.open {
+        return whole;
+    }
+    // Which paths are added is known when it runs, and then each command is decided by itself.
+    let mut words = payload.words.to_vec();
+    words.extend(Arg::try_from(ADDED_PATH).ok());
+    let more = judge_words(profile, &words, place, depth);
+    if precedence(&more) > precedence(&whole) { more } else { whole }
+}
+
+fn judge_words<'a>(
+    profile: &'a Profile,
+    payload: &[Arg],
     place: &Place<'_>,
     depth: usize,
 ) -> Finding<'a> {
@@ -314,11 +381,12 @@ pub(super) fn fires(
     words: &[Arg],
     place: &Place<'_>,
 ) -> bool {
-    names.iter().any(|name| {
-        let program = profile.exec.programs.get(*name);
-        rule.programs.iter().any(|it| loose::names(it, name))
-            && loose::could_mean(&rule.when, program, words, place)
-    })
+    place.is_about(rule)
+        && names.iter().any(|name| {
+            let program = profile.exec.programs.get(*name);
+            rule.programs.iter().any(|it| loose::names(it, name))
+                && loose::could_mean(&rule.when, program, words, place)
+        })
 }
 
 pub(super) fn allow_rules<'a>(profile: &'a Profile, name: &str) -> impl Iterator<Item = &'a Rule> {
@@ -342,7 +410,7 @@ fn precedence<'a>(finding: &'a Finding<'_>) -> (u8, Reverse<&'a str>) {
     }
 }
 
-fn nearest<'a>(command: &Command<'a>, misfits: Vec<(&'a Rule, Misfit)>) -> Nearest<'a> {
+fn nearest<'a>(command: &Command<'_>, misfits: Vec<(&'a Rule, Misfit)>) -> Nearest<'a> {
     let furthest =
         misfits.into_iter().max_by(|(a, x), (b, y)| (x.covered, &b.id).cmp(&(y.covered, &a.id)));
     match furthest {
@@ -381,7 +449,7 @@ mod tests {
     use crate::model::{Ids, Streams};
     use crate::policy::fixture::{allow, argv, operands, option, origin, profile, rule};
     use crate::policy::{Question, Refusal};
-    use crate::profile::{Argument, OptionSpec, Style, ValueType, When};
+    use crate::profile::{OptionSpec, Style, ValueType, When};
 
     fn found(path: &str, location: ProgramLocation) -> ProgramFact {
         ProgramFact::Found {

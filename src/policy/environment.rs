@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::Arg;
+use crate::policy::callers::Callers;
+use crate::profile::Profile;
 
 /// Nothing in a sandbox may carry these, whoever has set them: they are code in every program.
 const NEVER: [&str; 2] = ["LD_AUDIT", "LD_PRELOAD"];
@@ -170,11 +172,18 @@ pub(super) enum BadVariable<'a> {
 pub(super) fn bad_variable<'a>(
     entries: &'a [Arg],
     given: &BTreeMap<String, Arg>,
+    callers: &Callers<'_>,
+    profile: &Profile,
 ) -> Option<BadVariable<'a>> {
-    entries.iter().find_map(|entry| judge(entry, given))
+    entries.iter().find_map(|entry| judge(entry, given, callers, profile))
 }
 
-fn judge<'a>(entry: &'a Arg, given: &BTreeMap<String, Arg>) -> Option<BadVariable<'a>> {
+fn judge<'a>(
+    entry: &'a Arg,
+    given: &BTreeMap<String, Arg>,
+    callers: &Callers<'_>,
+    profile: &Profile,
+) -> Option<BadVariable<'a>> {
     let bytes = entry.as_bytes();
     let Some((name, value)) = bytes
         .iter()
@@ -195,7 +204,24 @@ fn judge<'a>(entry: &'a Arg, given: &BTreeMap<String, Arg>) -> Option<BadVariabl
     let known = name_text.and_then(|it| given.get(it));
     match known {
         Some(expected) if expected.as_bytes() == value => None,
+        Some(_) | None if is_set_above(name, callers, profile) => None,
         Some(_) | None => Some(BadVariable::NotGiven { name: shown() }),
+    }
+}
+
+/// Whether something above is known to set the variable for what it starts.
+fn is_set_above(name: &[u8], callers: &Callers<'_>, profile: &Profile) -> bool {
+    let programs = callers.above.iter().filter_map(|it| profile.exec.programs.get(*it));
+    let mut declared = programs.flat_map(|it| &it.sets_environment);
+    let mut workspace = profile.environment.workspace_sets.iter().map(|it| &it.name);
+    declared.any(|it| covers(it, name))
+        || (callers.workspace_code && workspace.any(|it| covers(it, name)))
+}
+
+fn covers(pattern: &str, name: &[u8]) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start.as_bytes()),
+        None => name == pattern.as_bytes(),
     }
 }
 
@@ -203,21 +229,21 @@ fn judge<'a>(entry: &'a Arg, given: &BTreeMap<String, Arg>) -> Option<BadVariabl
 fn is_guarded(name: &[u8]) -> bool {
     let from = GUARDED.partition_point(|it| it.as_bytes().first() < name.first());
     let mut near = GUARDED.iter().skip(from).take_while(|it| it.as_bytes().first() == name.first());
-    let covers = |pattern: &str| match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start.as_bytes()),
-        None => name == pattern.as_bytes(),
-    };
-    near.any(|it| covers(it)) && !HARMLESS.iter().any(|it| covers(it))
+    near.any(|it| covers(it, name)) && !HARMLESS.iter().any(|it| covers(it, name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::fixture::{origin, profile, program};
+    use crate::profile::{Entry, Style};
 
     fn judged(entry: &str, given: &[(&str, &str)]) -> Option<String> {
         let word = |it: &str| Arg::try_from(it).unwrap();
         let given = given.iter().map(|(name, value)| ((*name).to_owned(), word(value))).collect();
-        bad_variable(&[word("A=b"), word(entry)], &given).map(|it| match it {
+        let entries = [word("A=b"), word(entry)];
+        let found = bad_variable(&entries, &given, &Callers::default(), &profile());
+        found.map(|it| match it {
             BadVariable::Malformed { .. } => "malformed".to_owned(),
             BadVariable::Never { name } => format!("never {name}"),
             BadVariable::NotGiven { name } => name,
@@ -251,6 +277,27 @@ mod tests {
         assert_eq!(judged("LD_PRELOAD=/x.so", &given).as_deref(), Some("never LD_PRELOAD"));
         assert_eq!(judged("LD_PRELOAD=", &given).as_deref(), Some("never LD_PRELOAD"));
         assert_eq!(judged("LD_AUDIT=/x.so", &[]).as_deref(), Some("never LD_AUDIT"));
+    }
+
+    #[test]
+    fn what_sets_a_variable_for_its_children_has_said_so() {
+        let mut profile = profile();
+        let mut make = program("make", Style::Gnu, &[]);
+        make.sets_environment = vec!["MAKEFLAGS".to_owned(), "LD_*".to_owned()];
+        profile.exec.programs.insert("make".to_owned(), make);
+        let passed = Entry { name: "PYTHON*".to_owned(), origin: origin() };
+        profile.environment.workspace_sets = vec![passed];
+        let judged = |entry: &str, above: &[&str], workspace_code| {
+            let callers = Callers { names: Vec::new(), above: above.to_vec(), workspace_code };
+            let entries = [Arg::try_from(entry).unwrap()];
+            bad_variable(&entries, &BTreeMap::new(), &callers, &profile).is_none()
+        };
+        assert!(judged("MAKEFLAGS=-j", &["sh", "make"], false));
+        assert!(!judged("MAKEFLAGS=-j", &["sh", "git"], true));
+        assert!(judged("PYTHONPATH=x", &["make"], true));
+        assert!(!judged("PYTHONPATH=x", &["make"], false));
+        assert!(judged("LD_LIBRARY_PATH=x", &["make"], false));
+        assert!(!judged("LD_PRELOAD=x", &["make"], true));
     }
 
     #[test]

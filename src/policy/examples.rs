@@ -42,13 +42,24 @@ impl fmt::Display for ExampleFailure {
 /// Checks every rule of the profile against its examples, and allow rules against the never
 /// rules' examples.
 pub fn check_examples(profile: &Profile) -> Vec<ExampleFailure> {
-    let place = Place {
-        profile,
-        workspace: Path::new(WORKSPACE),
-        cwd: Path::new(WORKSPACE),
-        home: Path::new(HOME),
+    let check = |rule: &Rule| {
+        // An example of what somebody starts is started by all of them.
+        let callers: Vec<&str> = rule.started_by.iter().map(String::as_str).collect();
+        let is_own_call = rule.programs.iter().any(|it| {
+            callers.contains(&it.as_str())
+                && profile.exec.programs.get(it).is_some_and(|it| it.starts_itself)
+        });
+        let place = Place {
+            profile,
+            workspace: Path::new(WORKSPACE),
+            cwd: Path::new(WORKSPACE),
+            home: Path::new(HOME),
+            callers: &callers,
+            own_call: is_own_call,
+        };
+        check_rule(rule, &place)
     };
-    profile.exec.rules.iter().flat_map(|rule| check_rule(rule, &place)).collect()
+    profile.exec.rules.iter().flat_map(check).collect()
 }
 
 fn check_rule(rule: &Rule, place: &Place<'_>) -> Vec<ExampleFailure> {
@@ -89,7 +100,8 @@ fn check_match(rule: &Rule, example: &Example, place: &Place<'_>) -> Option<Stri
         }
         Decision::Never if !is_caught(rule, &command, place) => Some(NOT_FIRED.to_owned()),
         Decision::Never => {
-            let mut shadows = allow_rules(place.profile, command.name).filter(|it| {
+            let about = allow_rules(place.profile, command.name).filter(|it| place.is_about(it));
+            let mut shadows = about.filter(|it| {
                 matches!(apply(place.profile, it, &command, place, 1), Ok(Finding::Allowed(_)))
             });
             shadows.next().map(|it| {

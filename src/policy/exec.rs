@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::model::{
     Arg, Denial, ExecFact, Image, Layer, Origin, ProgramFact, ProgramLocation, Request,
 };
+use crate::policy::callers::{callers, is_trusted, lies_in_program_tree};
 use crate::policy::decide::{Asked, Finding, find};
 use crate::policy::environment::{BadVariable, bad_variable};
 use crate::policy::refusal;
@@ -50,12 +51,13 @@ pub fn decide_exec(
             return refuse(fact, request, "exec.unreadable", reason);
         }
     };
-    if !is_own_name(fact, program) {
+    if !is_own_name(fact, program, request, profile) {
         let reason = "the program's first word is not the name it was started by, and some \
                       programs do what that word says";
         return refuse(fact, request, "exec.first-word", reason);
     }
-    if let Some(problem) = bad_variable(&fact.environment, given) {
+    let callers = callers(&fact.caller, profile);
+    if let Some(problem) = bad_variable(&fact.environment, given, &callers, profile) {
         return by_variable(fact, request, &problem);
     }
     let asked = Asked {
@@ -65,6 +67,8 @@ pub fn decide_exec(
         cwd: &fact.cwd,
         workspace: &request.workspace,
         home: &request.home,
+        callers: &callers.names,
+        own_call: is_own_call(fact, profile),
         layer: Layer::Exec,
     };
     let finding = match &fact.script {
@@ -88,20 +92,46 @@ pub fn decide_exec(
     }
 }
 
+/// Whether a program of the system starts itself, and is known to do so with words of its own.
+fn is_own_call(fact: &ExecFact, profile: &Profile) -> bool {
+    let (Image::File(ProgramFact::Found { path, location, .. }), None) =
+        (&fact.image, &fact.script)
+    else {
+        return false;
+    };
+    let Some(caller) = fact.caller.lineage.first() else { return false };
+    let name = path.file_name().and_then(|it| it.to_str());
+    let known = name.and_then(|it| profile.exec.programs.get(it));
+    known.is_some_and(|it| it.starts_itself)
+        && is_trusted(*location)
+        && is_trusted(caller.location)
+        && caller.script.is_none()
+        && caller.path.file_name() == path.file_name()
+}
+
 /// Whether the first word is the path that was asked for, or its last component. A script's
 /// interpreter is named by the kernel; what the workspace's own programs are told is their affair.
-fn is_own_name(fact: &ExecFact, program: &ProgramFact) -> bool {
+fn is_own_name(
+    fact: &ExecFact,
+    program: &ProgramFact,
+    request: &Request,
+    profile: &Profile,
+) -> bool {
     let ProgramFact::Found { canonical, location, .. } = program else { return false };
     let Some(first) = fact.argv.first().map(Arg::as_bytes) else { return false };
-    let own = fact.script.is_some()
-        || matches!(location, ProgramLocation::Workspace | ProgramLocation::Elsewhere);
+    let foreign = match location {
+        ProgramLocation::Workspace | ProgramLocation::Elsewhere => {
+            !lies_in_program_tree(canonical, &request.home, profile)
+        }
+        ProgramLocation::System | ProgramLocation::Toolchain => false,
+    };
     // A program that starts itself again (`/proc/self/exe`) goes by the object's name.
     let spelled = match fact.spelled.as_bytes() {
         magic if magic.starts_with(b"/proc/") => canonical.as_os_str().as_bytes(),
         spelled => spelled,
     };
     let last = spelled.rsplit(|it| *it == b'/').next().unwrap_or_default();
-    own || first == spelled || first == last
+    foreign || fact.script.is_some() || first == spelled || first == last
 }
 
 /// A script, by the interpreter that the kernel has loaded for it.
@@ -192,9 +222,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::model::{Caller, Ids, Level, Streams};
+    use crate::model::{Ancestor, Caller, Ids, Level, Streams};
     use crate::policy::fixture::{allow, argv, operands, origin, profile, program, rule};
-    use crate::profile::{Argument, Style, ValueType};
+    use crate::profile::{Argument, Grant, Rule, Style, ValueType, When};
 
     fn found(path: &str, location: ProgramLocation) -> ProgramFact {
         ProgramFact::Found {
@@ -352,6 +382,72 @@ mod tests {
         let elsewhere = found("/opt/run", ProgramLocation::Elsewhere);
         let elsewhere = script("/usr/bin/python3 /opt/run", "python3", elsewhere);
         denied(&elsewhere, &with_workspace_programs(), "default");
+    }
+
+    /// Under a program of the system, or of the workspace.
+    fn below(fact: ExecFact, path: &str, location: ProgramLocation) -> ExecFact {
+        let path = PathBuf::from(path);
+        let canonical = path.clone();
+        let ancestor = Ancestor { path, canonical, location, script: None, words: Vec::new() };
+        ExecFact { caller: Caller { lineage: vec![ancestor], cut: false }, ..fact }
+    }
+
+    #[test]
+    fn a_program_starts_itself_as_it_likes_and_never_what_is_never_allowed() {
+        let mut profile = rules();
+        let git = profile.exec.programs.get_mut("git").unwrap();
+        git.starts_itself = true;
+        let mut parts = allow("parts", "git", vec![Argument::AnyWords]);
+        parts.started_by = vec!["git".to_owned()];
+        let only = |word: &str| When { subcommand: vec![word.to_owned()], ..When::default() };
+        profile.exec.rules.extend([
+            parts,
+            Rule { when: only("reset"), ..rule("reset", "git", Decision::Deny) },
+            Rule { when: only("push"), ..rule("push", "git", Decision::Never) },
+        ]);
+        let system = ProgramLocation::System;
+        let own = |line| below(fact(line), "/usr/lib/git-core/git", system);
+        allowed(&own("git reset --hard"), &profile, "parts");
+        denied(&own("git push"), &profile, "push");
+        denied(&fact("git reset --hard"), &profile, "reset");
+        denied(&below(fact("git reset"), "/usr/bin/ls", system), &profile, "reset");
+        let called_so = below(fact("git reset"), "/ws/git", ProgramLocation::Workspace);
+        denied(&called_so, &profile, "reset");
+    }
+
+    #[test]
+    fn a_link_of_the_workspace_is_the_program_that_it_leads_to() {
+        let mut profile = with_workspace_programs();
+        let grant = |path: &str| Grant { path: path.to_owned(), programs: true, origin: origin() };
+        profile.filesystem.read = vec![grant("/usr")];
+        let mut many = program("many", Style::Posix, &[]);
+        many.multicall = true;
+        profile.exec.programs.insert("many".to_owned(), many);
+        profile.exec.rules.push(allow("many", "many", vec![operands(ValueType::Text, 0, 9)]));
+        let link = |line: &str, name: &str, object: &str| ExecFact {
+            spelled: Arg::try_from(format!("/ws/{name}").as_str()).unwrap(),
+            image: Image::File(ProgramFact::Found {
+                path: PathBuf::from(format!("/ws/{name}")),
+                canonical: PathBuf::from("/usr/bin").join(object),
+                location: ProgramLocation::Workspace,
+                device: 1,
+                inode: 1,
+                setid: false,
+                executable: true,
+            }),
+            ..fact(line)
+        };
+        allowed(&link("x src", "x", "ls"), &profile, "ls");
+        denied(&link("x -l", "x", "ls"), &profile, "default");
+        denied(&link("x x", "x", "curl"), &profile, "default");
+        denied(&link("ls x", "ls", "curl"), &profile, "default");
+        // Of many programs in one file, the name chooses.
+        allowed(&link("many rm x", "many", "many"), &profile, "many");
+        allowed(&link("ls rm x", "ls", "many"), &profile, "ls");
+        denied(&link("rm ls x", "rm", "many"), &profile, "default");
+        denied(&link("rm ls x", "ls", "many"), &profile, "exec.first-word");
+        // The workspace's own programs may be called by any word.
+        allowed(&link("anything -x", "x", "/ws/y"), &profile, "exec.workspace-programs");
     }
 
     #[test]

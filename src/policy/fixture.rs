@@ -41,7 +41,7 @@ pub(super) fn profile() -> Profile {
             programs: BTreeMap::from([("git".to_owned(), git)]),
             rules: Vec::new(),
         },
-        environment: Environment { pass: passed, set: BTreeMap::new() },
+        environment: Environment { pass: passed, set: BTreeMap::new(), workspace_sets: Vec::new() },
         network: Network {
             loopback: None,
             destinations: Vec::new(),
@@ -65,7 +65,14 @@ pub(super) fn profile() -> Profile {
 
 pub(super) fn place(profile: &Profile) -> Place<'_> {
     let workspace = Path::new("/ws");
-    Place { profile, workspace, cwd: workspace, home: Path::new("/home/user") }
+    Place {
+        profile,
+        workspace,
+        cwd: workspace,
+        home: Path::new("/home/user"),
+        callers: &[],
+        own_call: false,
+    }
 }
 
 pub(super) fn origin() -> Origin {
@@ -83,6 +90,9 @@ pub(super) fn program(name: &str, style: Style, flags: &[&str]) -> Program {
         style,
         global: flags.iter().map(|it| option(it, None)).collect(),
         force_environment: BTreeMap::new(),
+        sets_environment: Vec::new(),
+        multicall: false,
+        starts_itself: false,
         origin: origin(),
     }
 }
@@ -101,6 +111,7 @@ pub(super) fn rule(id: &str, program: &str, decision: Decision) -> Rule {
     Rule {
         id: id.to_owned(),
         programs: vec![program.to_owned()],
+        started_by: Vec::new(),
         decision,
         power: Power::Read,
         because: "the test says so".to_owned(),

@@ -18,8 +18,16 @@ const NUMBER_OPTION: &str = "-NUM";
 /// A command line that fits.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reading<'a> {
-    /// The command that the words start in turn, for a wrapper.
-    pub payload: Option<&'a [Arg]>,
+    /// The commands that the words start in turn, for a wrapper.
+    pub payloads: Vec<Payload<'a>>,
+}
+
+/// A command inside a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Payload<'a> {
+    pub words: &'a [Arg],
+    /// The program adds paths to it.
+    pub open: bool,
 }
 
 /// The first word that the grammar does not cover.
@@ -50,6 +58,9 @@ pub(super) fn read<'a>(
     words: &'a [Arg],
     place: &Place<'_>,
 ) -> Result<Reading<'a>, Misfit> {
+    if rule.arguments.contains(&Argument::AnyWords) {
+        return Ok(Reading { payloads: Vec::new() });
+    }
     Reader::new(rule, program, words, place).read()
 }
 
@@ -69,6 +80,7 @@ struct Reader<'a, 'p> {
     /// For each operand: its index, and whether it came after the end of the options.
     operands: Vec<(usize, Form)>,
     options_ended: bool,
+    payloads: Vec<Payload<'a>>,
 }
 
 /// Room for operands of one type.
@@ -80,10 +92,10 @@ struct Slot<'a> {
 }
 
 /// What to do after a word.
-enum Step<'a> {
+enum Step {
     Next,
     /// The words that are left need no reading.
-    Done(Option<&'a [Arg]>),
+    Done,
 }
 
 impl<'a, 'p> Reader<'a, 'p> {
@@ -107,6 +119,7 @@ impl<'a, 'p> Reader<'a, 'p> {
             slots: Vec::new(),
             operands: Vec::new(),
             options_ended: false,
+            payloads: Vec::new(),
         };
         for argument in &rule.arguments {
             match argument {
@@ -118,6 +131,7 @@ impl<'a, 'p> Reader<'a, 'p> {
                 }
                 Argument::AfterAny(word) => reader.after_any.push(word),
                 Argument::Rest => reader.rest = true,
+                Argument::AnyWords => {} // answered before
             }
         }
         reader.pending.reverse();
@@ -127,16 +141,15 @@ impl<'a, 'p> Reader<'a, 'p> {
 
     fn read(mut self) -> Result<Reading<'a>, Misfit> {
         while let Some(word) = self.words.get(self.index) {
-            if let Step::Done(payload) = self.step(word)? {
-                self.finish()?;
-                return Ok(Reading { payload });
+            if let Step::Done = self.step(word)? {
+                break;
             }
         }
         self.finish()?;
-        Ok(Reading { payload: None })
+        Ok(Reading { payloads: self.payloads })
     }
 
-    fn step(&mut self, word: &'a Arg) -> Result<Step<'a>, Misfit> {
+    fn step(&mut self, word: &'a Arg) -> Result<Step, Misfit> {
         if self.pending.last().is_some_and(|it| is_fixed_word(it, word)) {
             self.pending.pop();
             self.index += 1;
@@ -144,7 +157,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         }
         let bytes = word.as_bytes();
         if !self.options_ended && self.after_any.iter().any(|it| it.as_bytes() == bytes) {
-            return Ok(Step::Done(None));
+            return Ok(Step::Done);
         }
         if self.options_ended {
             return self.operand(word, Form::Attached);
@@ -191,10 +204,13 @@ impl<'a, 'p> Reader<'a, 'p> {
         })
     }
 
-    fn value_in_next_word(&mut self, name: &str, spec: &'a OptionSpec) -> Result<Step<'a>, Misfit> {
+    fn value_in_next_word(&mut self, name: &str, spec: &'a OptionSpec) -> Result<Step, Misfit> {
         let Some(value) = &spec.value else { return Ok(Step::Next) };
         if spec.optional_value {
             return Ok(Step::Next);
+        }
+        if *value == ValueType::Argv {
+            return self.command_in_next_words(name);
         }
         let Some(word) = self.words.get(self.index) else {
             let (option, wanted) = (name.to_owned(), value::describe(value));
@@ -205,12 +221,31 @@ impl<'a, 'p> Reader<'a, 'p> {
         Ok(Step::Next)
     }
 
+    /// The command behind `-exec`, up to `;` or, where the paths are put together, `{} +`.
+    fn command_in_next_words(&mut self, name: &str) -> Result<Step, Misfit> {
+        let from = self.words.get(self.index..).unwrap_or_default();
+        let braces = |at: usize| at.checked_sub(1).and_then(|it| from.get(it));
+        let ends = |(at, word): (usize, &Arg)| match word.as_bytes() {
+            b";" => true,
+            b"+" => braces(at).is_some_and(|it| it.as_bytes() == b"{}"),
+            _ => false,
+        };
+        let end = from.iter().enumerate().position(ends).filter(|it| *it > 0);
+        let Some(words) = end.and_then(|it| from.get(..it)) else {
+            let wanted = "a command that ends with `;` or `{} +`".to_owned();
+            return Err(self.misfit(Problem::ValueMissing { option: name.to_owned(), wanted }));
+        };
+        self.payloads.push(Payload { words, open: false });
+        self.index += words.len() + 1;
+        Ok(Step::Next)
+    }
+
     fn attached_value(
         &mut self,
         name: &str,
         spec: &'a OptionSpec,
         bytes: &[u8],
-    ) -> Result<Step<'a>, Misfit> {
+    ) -> Result<Step, Misfit> {
         let Some(value) = &spec.value else {
             return Err(self.misfit(Problem::NoValueTaken { option: name.to_owned() }));
         };
@@ -237,7 +272,7 @@ impl<'a, 'p> Reader<'a, 'p> {
     }
 
     /// `--name=value`; the form without a value was looked up before.
-    fn long(&mut self, word: &Arg) -> Result<Step<'a>, Misfit> {
+    fn long(&mut self, word: &Arg) -> Result<Step, Misfit> {
         let Some((name, value)) = split_at_equals(word.as_bytes()) else {
             return Err(self.unknown(word));
         };
@@ -248,7 +283,7 @@ impl<'a, 'p> Reader<'a, 'p> {
     }
 
     /// `-abc`, `-n5` or `-5`.
-    fn short(&mut self, word: &'a Arg, letters: &'a [u8]) -> Result<Step<'a>, Misfit> {
+    fn short(&mut self, word: &'a Arg, letters: &'a [u8]) -> Result<Step, Misfit> {
         if letters.iter().all(u8::is_ascii_digit) {
             let number = |it: &&OptionSpec| it.names.iter().any(|name| name == NUMBER_OPTION);
             let spec = self.options().find(number);
@@ -277,7 +312,7 @@ impl<'a, 'p> Reader<'a, 'p> {
     }
 
     /// `of=path`, listed in the grammar as `-of`.
-    fn key_value(&mut self, word: &'a Arg) -> Result<Step<'a>, Misfit> {
+    fn key_value(&mut self, word: &'a Arg) -> Result<Step, Misfit> {
         match split_at_equals(word.as_bytes()) {
             Some((name, value)) => match self.option(&[b"-", name].concat()) {
                 Some((name, spec)) => self.attached_value(name, spec, value),
@@ -289,7 +324,7 @@ impl<'a, 'p> Reader<'a, 'p> {
     }
 
     /// `aux`: flags without a dash, as the first word.
-    fn bare_letters(&mut self, word: &Arg) -> Result<Step<'a>, Misfit> {
+    fn bare_letters(&mut self, word: &Arg) -> Result<Step, Misfit> {
         let is_flag = |letter: &u8| {
             self.option(&[b'-', *letter]).is_some_and(|(_, spec)| spec.value.is_none())
         };
@@ -300,7 +335,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         Ok(Step::Next)
     }
 
-    fn end_of_options(&mut self, word: &Arg) -> Result<Step<'a>, Misfit> {
+    fn end_of_options(&mut self, word: &Arg) -> Result<Step, Misfit> {
         match self.style {
             Style::Git | Style::Clap if !self.pending.is_empty() => Err(self.unknown(word)),
             Style::Gnu | Style::Posix | Style::Git | Style::Clap => {
@@ -313,12 +348,12 @@ impl<'a, 'p> Reader<'a, 'p> {
         }
     }
 
-    fn operand(&mut self, word: &'a Arg, form: Form) -> Result<Step<'a>, Misfit> {
+    fn operand(&mut self, word: &'a Arg, form: Form) -> Result<Step, Misfit> {
         if let Some(fixed) = self.pending.last() {
             let (word, wanted) = (word.to_string(), wanted_words(fixed));
             return Err(self.misfit(Problem::OtherWord { word, wanted }));
         }
-        let takes_command = self.slots.iter().any(|it| *it.value == ValueType::Argv);
+        let takes_command = self.slots.iter().any(|it| is_command(it.value));
         if self.rest || takes_command {
             return self.operand_in_order(word, form);
         }
@@ -337,11 +372,14 @@ impl<'a, 'p> Reader<'a, 'p> {
 
     /// Where a command or free words follow the operands, each operand goes to the first slot
     /// that takes it, and the first one that is left over begins what follows.
-    fn operand_in_order(&mut self, word: &'a Arg, form: Form) -> Result<Step<'a>, Misfit> {
+    fn operand_in_order(&mut self, word: &'a Arg, form: Form) -> Result<Step, Misfit> {
         while let Some(slot) = self.slots.first_mut() {
-            if *slot.value == ValueType::Argv {
+            if is_command(slot.value) {
+                let open = *slot.value == ValueType::ArgvOpen;
                 self.slots.clear();
-                return Ok(Step::Done(self.words.get(self.index..)));
+                let words = self.words.get(self.index..).unwrap_or_default();
+                self.payloads.push(Payload { words, open });
+                return Ok(Step::Done);
             }
             if slot.max > 0 && value::fits(slot.value, word.as_bytes(), form, self.place) {
                 slot.min = slot.min.saturating_sub(1);
@@ -351,7 +389,7 @@ impl<'a, 'p> Reader<'a, 'p> {
                     self.options_ended = true;
                 }
                 let full = self.rest && self.slots.iter().all(|it| it.max == 0);
-                return Ok(if full { Step::Done(None) } else { Step::Next });
+                return Ok(if full { Step::Done } else { Step::Next });
             }
             if slot.min > 0 {
                 let wanted = value::describe(slot.value);
@@ -361,7 +399,7 @@ impl<'a, 'p> Reader<'a, 'p> {
             self.slots.remove(0);
         }
         if self.rest {
-            return Ok(Step::Done(None));
+            return Ok(Step::Done);
         }
         Err(self.misfit(Problem::TooManyOperands { operand: word.to_string() }))
     }
@@ -417,6 +455,10 @@ fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
+fn is_command(value: &ValueType) -> bool {
+    matches!(value, ValueType::Argv | ValueType::ArgvOpen)
+}
+
 fn is_fixed_word(argument: &Argument, word: &Arg) -> bool {
     let equals = |it: &String| it.as_bytes() == word.as_bytes();
     match argument {
@@ -425,7 +467,8 @@ fn is_fixed_word(argument: &Argument, word: &Arg) -> bool {
         Argument::Options(_)
         | Argument::Operands { .. }
         | Argument::AfterAny(_)
-        | Argument::Rest => false,
+        | Argument::Rest
+        | Argument::AnyWords => false,
     }
 }
 
@@ -436,7 +479,8 @@ fn wanted_words(argument: &Argument) -> String {
         Argument::Options(_)
         | Argument::Operands { .. }
         | Argument::AfterAny(_)
-        | Argument::Rest => String::new(),
+        | Argument::Rest
+        | Argument::AnyWords => String::new(),
     }
 }
 
@@ -657,7 +701,7 @@ mod tests {
         );
         let line = argv("-n 5 10s ls -l --z");
         let reading = read(&nice.rule, Some(&nice.program), &line, &place).unwrap();
-        assert_eq!(reading.payload, line.get(3..));
+        assert_eq!(reading.payloads, [Payload { words: &line[3..], open: false }]);
         check(&nice, &[], &["-n 5", "10s", "-x 10s ls", "x ls"]);
     }
 
@@ -685,5 +729,40 @@ mod tests {
         assert!(read(&reads.rule, None, &words, &place).is_ok());
         let echoes = tool(Style::Gnu, vec![operands(ValueType::Text, 1, 1)]);
         assert!(read(&echoes.rule, None, &words, &place).is_err());
+    }
+
+    #[test]
+    fn a_command_behind_an_option_ends_where_the_program_says() {
+        let exec = option("-exec", Some(ValueType::Argv));
+        let arguments = vec![Argument::Options(vec![exec]), operands(ValueType::PathRead, 0, 9)];
+        let rule = allow("find", "find", arguments);
+        let find = program("find", Style::SingleDashLong, &[]);
+        let profile = profile();
+        let payloads = |line: &str| {
+            let words = argv(line);
+            let reading = read(&rule, Some(&find), &words, &place(&profile)).ok()?;
+            let text = |it: &Payload<'_>| {
+                assert!(!it.open);
+                it.words.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            };
+            Some(reading.payloads.iter().map(text).collect::<Vec<_>>().join(", "))
+        };
+        let check = |line: &str, found: Option<&str>| {
+            assert_eq!(payloads(line).as_deref(), found, "{line}");
+        };
+        check(". -exec ls {} ;", Some("ls {}"));
+        check(". -exec ls {} +", Some("ls {}"));
+        check(". -exec ls {} ; -exec cat + ; x", Some("ls {}, cat +"));
+        check(". -exec ls + {} ;", Some("ls + {}"));
+        for open in [
+            ". -exec",
+            ". -exec ls",
+            ". -exec ;",
+            ". -exec +",
+            ". -exec ls +",
+            ". -exec {} ; ;x -y",
+        ] {
+            check(open, None);
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `decide` | which rules fire, and which of them wins |
 //! | `exec` | what of that holds when a task of the run starts a program |
+//! | `callers` | who starts it, for rules that hold only for what somebody starts |
 //! | `environment` | which variables it may carry then |
 //! | `grammar`, `value` | whether an allow rule covers every word: in doubt, no |
 //! | `sed` | whether a script for `sed` does nothing but print and change text |
@@ -20,6 +21,7 @@
 //! keeps a program inside.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod callers;
 mod decide;
 mod environment;
 mod examples;

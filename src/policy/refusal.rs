@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Arg, Denial, ProgramFact};
 use crate::policy::decide::{
-    Asked, Command, Finding, Nearest, ProgramProblem, final_name, find, judge,
+    Asked, Command, Finding, Nearest, ProgramProblem, allow_rules, final_name, find, judge,
 };
 use crate::policy::grammar::{Misfit, Problem};
-use crate::policy::value::Place;
 use crate::policy::{Question, Refusal};
-use crate::profile::{Decision, Ladder, Profile, Rule};
+use crate::profile::{Decision, Ladder, Profile, Rule, WORKSPACE_CODE};
 
 /// How much of a command line a refusal quotes.
 const OBJECT_CHARACTERS_MAX: usize = 200;
@@ -158,10 +157,21 @@ pub(super) fn by_default(
     let level = asked.level;
     let file = file_of(profile);
     let (reason, change) = match nearest {
-        Nearest::NoRule { program } => (
-            format!("no rule at level {level} allows `{program}`"),
-            Some(format!("an `[[exec.rule]]` for `{program}` in {file}")),
-        ),
+        Nearest::NoRule { program } => {
+            let started = match asked.callers {
+                [] => String::new(),
+                callers => format!(" with `started_by = {}`", quoted_list(callers)),
+            };
+            let reason = match only_for_others(program, asked, profile) {
+                Some(rule) => format!(
+                    "rule `{}` allows `{program}` only where {} starts it",
+                    rule.id,
+                    who(&rule.started_by)
+                ),
+                None => format!("no rule at level {level} allows `{program}`{}", by_whom(asked)),
+            };
+            (reason, Some(format!("an `[[exec.rule]]` for `{program}`{started} in {file}")))
+        }
         Nearest::Rule { misfit, .. } if is_about_subcommand(asked, misfit) => {
             let command = subcommand_text(asked, misfit);
             (
@@ -180,12 +190,49 @@ pub(super) fn by_default(
         ),
         Nearest::TooDeep => ("too many programs start one another on this line".to_owned(), None),
     };
+    let other_level = level_that_allows(asked, ladder);
     refuse(Denial {
         reason,
-        allow_with: level_that_allows(asked, ladder).or(change),
-        next: advice(asked, nearest),
+        // Where another level allows the words as they are, nothing is wrong with the words.
+        next: match other_level {
+            Some(_) => deliberate(asked),
+            None => advice(asked, nearest),
+        },
+        allow_with: other_level.or(change),
         ..denial(asked, DEFAULT)
     })
+}
+
+/// The rule that would allow the program if somebody else started it.
+fn only_for_others<'a>(program: &str, asked: &Asked<'a>, profile: &'a Profile) -> Option<&'a Rule> {
+    let place = asked.place(profile);
+    allow_rules(profile, program).find(|it| !place.is_about(it))
+}
+
+/// `, started by git and sh`; nothing for what was asked of rung itself.
+fn by_whom(asked: &Asked<'_>) -> String {
+    match asked.callers {
+        [] => String::new(),
+        callers => format!(", started by {}", who(callers)),
+    }
+}
+
+fn who<S: AsRef<str>>(callers: &[S]) -> String {
+    const CALLERS_SHOWN_MAX: usize = 3;
+    let name = |it: &S| match it.as_ref() {
+        WORKSPACE_CODE => "code of the workspace".to_owned(),
+        program => format!("`{program}`"),
+    };
+    let mut shown: Vec<String> = callers.iter().take(CALLERS_SHOWN_MAX).map(name).collect();
+    if callers.len() > CALLERS_SHOWN_MAX {
+        shown.push("another of its callers".to_owned());
+    }
+    shown.join(" or ")
+}
+
+fn quoted_list(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|it| format!("\"{it}\"")).collect();
+    format!("[{}]", quoted.join(", "))
 }
 
 /// Whether the word that no rule covers is the subcommand itself, so that no rule is near.
@@ -326,7 +373,7 @@ fn find_by_name<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Option<Finding<'
         ProgramFact::Missing { .. } => first.as_str().filter(|it| !it.contains('/'))?,
         ProgramFact::Found { path, .. } => final_name(path)?,
     };
-    let place = Place { profile, workspace: asked.workspace, cwd: asked.cwd, home: asked.home };
+    let place = asked.place(profile);
     Some(judge(profile, &Command { name, names: vec![name], words }, &place, 1))
 }
 

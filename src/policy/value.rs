@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::policy::sed;
-use crate::profile::{Entry, Profile, ValueType};
+use crate::profile::{Decision, Entry, Profile, Rule, ValueType};
 
 /// In a list of names, all that the profile passes from the caller's environment.
 const PASSED_NAMES: &str = "@environment.pass";
@@ -21,6 +21,11 @@ pub(super) struct Place<'a> {
     /// Below or equal to `workspace`.
     pub cwd: &'a Path,
     pub home: &'a Path,
+    /// Who starts the command, for rules that hold only for what somebody starts: names of
+    /// programs, and [`WORKSPACE_CODE`](crate::profile::WORKSPACE_CODE).
+    pub callers: &'a [&'a str],
+    /// The command is a program's own call of itself, which only never rules are about.
+    pub own_call: bool,
 }
 
 /// How a word came to its place, which decides whether it may begin with a dash.
@@ -33,6 +38,17 @@ pub(super) enum Form {
 }
 
 impl Place<'_> {
+    /// Whether the rule holds for what these callers start.
+    pub(super) fn is_about(&self, rule: &Rule) -> bool {
+        let spared = match rule.decision {
+            Decision::Confirm | Decision::Deny => self.own_call,
+            Decision::Allow | Decision::Never => false,
+        };
+        !spared
+            && (rule.started_by.is_empty()
+                || rule.started_by.iter().any(|it| self.callers.contains(&it.as_str())))
+    }
+
     /// Whether a variable may be set by the command line: passed by the profile, and not one that
     /// rung itself sets.
     fn passes(&self, name: &str) -> bool {
@@ -117,14 +133,15 @@ pub(super) fn fits(value: &ValueType, word: &[u8], form: Form, place: &Place<'_>
             | ValueType::Revision
             | ValueType::Name
             | ValueType::SedScript
-            | ValueType::Argv => false,
+            | ValueType::Argv
+            | ValueType::ArgvOpen => false,
         };
     }
     match value {
         ValueType::PathRead => !word.is_empty(),
         ValueType::PathWrite => is_path_for_writing(word, place),
         ValueType::PathWorkspace => is_path_inside(word, place),
-        ValueType::Argv => false, // decided by the caller, never as one word
+        ValueType::Argv | ValueType::ArgvOpen => false, // decided by the caller, never as one word
         ValueType::Uint
         | ValueType::Int
         | ValueType::Duration
@@ -156,9 +173,11 @@ fn is_text_of(value: &ValueType, text: &str, place: &Place<'_>) -> bool {
         ValueType::Revision => is_revision(text, place),
         ValueType::Name => is_name(text),
         ValueType::SedScript => sed::is_harmless(text),
-        ValueType::PathRead | ValueType::PathWrite | ValueType::PathWorkspace | ValueType::Argv => {
-            false
-        }
+        ValueType::PathRead
+        | ValueType::PathWrite
+        | ValueType::PathWorkspace
+        | ValueType::Argv
+        | ValueType::ArgvOpen => false,
     }
 }
 
@@ -188,7 +207,7 @@ pub(super) fn describe(value: &ValueType) -> String {
         ValueType::SedScript => {
             "a sed script of `p d q =`, `s///` and `y///` commands, which run and write nothing"
         }
-        ValueType::Argv => "a command",
+        ValueType::Argv | ValueType::ArgvOpen => "a command",
     };
     plain.to_owned()
 }

@@ -275,6 +275,7 @@ impl Maker<'_> {
         };
         Environment {
             pass: self.entries("environment.pass"),
+            workspace_sets: self.entries("environment.workspace_sets"),
             set: self.force.items(path).iter().filter_map(setting).collect(),
         }
     }

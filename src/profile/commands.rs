@@ -29,6 +29,9 @@ pub(super) fn programs(node: &Node, because: &str, report: &Report) -> Vec<Progr
     };
     let global = node.list_of("global").iter().flat_map(options).collect::<Vec<_>>();
     let force_environment = strings(node.get("force_environment"));
+    let sets_environment = node.texts_of("sets_environment");
+    let multicall = node.get("multicall").is_some_and(Node::is_true);
+    let starts_itself = node.get("starts_itself").is_some_and(Node::is_true);
     let origin = report.origin(&node.place, node.text_of("because").unwrap_or(because));
     let one = |name| Program {
         name,
@@ -36,6 +39,9 @@ pub(super) fn programs(node: &Node, because: &str, report: &Report) -> Vec<Progr
         style,
         global: global.clone(),
         force_environment: force_environment.clone(),
+        sets_environment: sets_environment.clone(),
+        multicall,
+        starts_itself,
         origin: origin.clone(),
     };
     node.texts_of("name").into_iter().map(one).collect()
@@ -67,6 +73,7 @@ pub(super) fn rule(node: &Node, report: &mut Report) -> Option<Rule> {
     let because = node.text_of("because")?.to_owned();
     let rule = Rule {
         programs: node.texts_of("program"),
+        started_by: node.texts_of("started_by"),
         decision: decision(node.text_of("decision")?)?,
         power: power(node.text_of("power")?)?,
         arguments: node.list_of("arguments").iter().filter_map(argument).collect(),
@@ -105,6 +112,21 @@ fn check(rule: &Rule, node: &Node, report: &mut Report) {
             format!("rule `{id}` allows, so it names its programs: `{pattern}` stands for many");
         report.error(place, message);
     }
+    if let Some(callers) = node.get("started_by").filter(|_| rule.started_by.is_empty()) {
+        let message = format!("rule `{id}` is about what nobody starts: `started_by` is empty");
+        report.error(&callers.place, message);
+    }
+    if rule.arguments.contains(&Argument::AnyWords) {
+        if rule.started_by.is_empty() {
+            let message = format!("rule `{id}` allows any words, so it names who may choose them");
+            let help = "add `started_by`, or list the options that the program may get";
+            report.error_with_help(place, message, Some(help.to_owned()));
+        }
+        if rule.arguments.len() > 1 {
+            let message = format!("rule `{id}` allows any words, so nothing stands beside them");
+            report.error(place, message);
+        }
+    }
     for argument in node.list_of("arguments") {
         if argument.get("any").is_some_and(|it| !it.is_true()) {
             report
@@ -119,9 +141,11 @@ fn check(rule: &Rule, node: &Node, report: &mut Report) {
             }
         }
     }
+    // Where any words are allowed, none can come close and be refused.
+    let narrow = allow && !rule.arguments.contains(&Argument::AnyWords);
     let missing = match (rule.matches.is_empty(), rule.not_matches.is_empty()) {
         (true, _) if node.list_of("match").is_empty() => Some("match"),
-        (_, true) if allow && node.list_of("not_match").is_empty() => Some("not_match"),
+        (_, true) if narrow && node.list_of("not_match").is_empty() => Some("not_match"),
         (_, _) => None,
     };
     if let Some(key) = missing {
@@ -193,6 +217,9 @@ fn argument(node: &Node) -> Option<Argument> {
     if node.get("rest").is_some() {
         return Some(Argument::Rest);
     }
+    if node.get("words").is_some() {
+        return Some(Argument::AnyWords);
+    }
     Some(Argument::Options(options(node)))
 }
 
@@ -233,6 +260,7 @@ fn value_type(node: &Node) -> Option<ValueType> {
         "name" => ValueType::Name,
         "sed-script" => ValueType::SedScript,
         "argv" => ValueType::Argv,
+        "argv-open" => ValueType::ArgvOpen,
         _ => return None,
     })
 }

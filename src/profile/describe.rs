@@ -63,6 +63,10 @@ pub(super) enum Text {
     Program,
     /// The same, and it may end in `*`.
     ProgramPattern,
+    /// A program, or `@workspace`.
+    Caller,
+    /// The name of a variable that may choose code, and it may end in `*`.
+    GuardedVariable,
     /// With its dashes.
     OptionName,
     Word,
@@ -346,6 +350,13 @@ fn environment() -> Vec<Key> {
             Shape::Map(Text::Variable, Box::new(Shape::Either(vec![value, reasoned]))),
             Merge::List(Adding::Widens),
         ),
+        entries(
+            "workspace_sets",
+            "Guarded variables that code of the workspace may set for what it starts; `GIT_*` is a prefix.",
+            "name",
+            Text::GuardedVariable,
+            Adding::Widens,
+        ),
     ]
 }
 
@@ -475,6 +486,21 @@ fn program() -> Vec<Key> {
             "Variables set whenever rung starts it, over anything else.",
             Shape::Map(Text::Variable, Box::new(Shape::Text(Text::VariableValue))),
         ),
+        file(
+            "sets_environment",
+            "Guarded variables that it may set for what it starts, at any depth; `GIT_*` is a prefix.",
+            list(Shape::Text(Text::GuardedVariable)),
+        ),
+        file(
+            "multicall",
+            "One file, many programs: the name it is called by says which.",
+            Shape::Bool,
+        ),
+        file(
+            "starts_itself",
+            "It starts itself with words of its own making, which only never rules are about.",
+            Shape::Bool,
+        ),
         because("Why rung knows it."),
     ]
 }
@@ -523,6 +549,7 @@ fn value_type() -> Shape {
             "name",
             "sed-script",
             "argv",
+            "argv-open",
         ]),
         Shape::Table(vec![required("enum", "One of these words.", list(Shape::Text(Text::Word)))]),
         Shape::Table(vec![required(
@@ -582,6 +609,11 @@ fn arguments() -> Shape {
         "any: once the operands before it are there, nothing more is checked.",
         Shape::Choice(&["any"]),
     )]));
+    elements.push(Shape::Table(vec![required(
+        "words",
+        "any: the words are the affair of the program in `started_by`.",
+        Shape::Choice(&["any"]),
+    )]));
     list(Shape::Either(elements))
 }
 
@@ -605,6 +637,11 @@ fn rule(in_pack: bool) -> Vec<Key> {
     let mut keys = vec![
         required("id", "Unique name: `git.push.force`.", Shape::Text(Text::RuleId)),
         required("program", "The programs it is about.", one_or_more(Text::ProgramPattern)),
+        file(
+            "started_by",
+            "Only what these programs start; `@workspace` is any code of the workspace.",
+            one_or_more(Text::Caller),
+        ),
         required(
             "decision",
             "What it decides.",

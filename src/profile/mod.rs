@@ -31,7 +31,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use rule::{
-    Argument, Class, Decision, Example, OptionSpec, Power, Program, Rule, Style, ValueType, When,
+    Argument, Class, Decision, Example, OptionSpec, Power, Program, Rule, Style, ValueType,
+    WORKSPACE_CODE, When,
 };
 
 #[cfg(rung_built)]
@@ -250,6 +251,9 @@ pub struct Environment {
     pub pass: Vec<Entry>,
     /// Values that rung sets.
     pub set: BTreeMap<String, Setting>,
+    /// Guarded variables that code of the workspace may set for what it starts. A name that ends
+    /// in `*` is a prefix.
+    pub workspace_sets: Vec<Entry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

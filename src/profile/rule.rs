@@ -21,6 +21,13 @@ pub struct Program {
     pub global: Vec<OptionSpec>,
     /// Variables set whenever this program is started by rung, over anything else.
     pub force_environment: BTreeMap<String, String>,
+    /// Guarded variables that it may set for what it starts, at any depth. A name that ends in `*`
+    /// is a prefix.
+    pub sets_environment: Vec<String>,
+    /// One file, many programs: which of them it is, it takes from the name it is called by.
+    pub multicall: bool,
+    /// It starts itself with words of its own making, which only never rules are about.
+    pub starts_itself: bool,
     pub origin: Origin,
 }
 
@@ -95,8 +102,11 @@ pub enum ValueType {
     KeyValue(Vec<String>),
     /// A git revision, range or path: no leading dash, no `:/` magic beyond paths.
     Revision,
-    /// The words from here on are a command of their own and are decided again.
+    /// The words from here on are a command of their own and are decided again. As the value of an
+    /// option, it ends at `;` or at `{} +`.
     Argv,
+    /// The same, and the program adds words of its own to it: paths, read from somewhere else.
+    ArgvOpen,
     /// A file below the workspace that is program text: run, whoever wrote it.
     PathWorkspace,
     /// A plain name: letters, digits and `. _ - / : @ + % ,`, so no assignment and no pattern.
@@ -120,7 +130,13 @@ pub enum Argument {
     AfterAny(String),
     /// Once the operands before it are there, every further word is accepted as it is.
     Rest,
+    /// The words are the affair of the program that starts this one. Only in rules with
+    /// `started_by`.
+    AnyWords,
 }
+
+/// In `started_by`: whatever runs below a program, a script or a build of the workspace.
+pub const WORKSPACE_CODE: &str = "@workspace";
 
 /// One rule about commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +146,10 @@ pub struct Rule {
     /// Names of the programs it is about; for a rule that is not an allow rule, a name may end in
     /// `*`.
     pub programs: Vec<String>,
+    /// The rule holds only for what one of these starts, or one of these through shells and
+    /// wrappers; [`WORKSPACE_CODE`] stands for anything that runs code of the workspace. Empty:
+    /// whoever starts it.
+    pub started_by: Vec<String>,
     pub decision: Decision,
     pub power: Power,
     pub because: String,

@@ -117,6 +117,8 @@ pub struct Blast {
     pub cannot_read: Vec<String>,
     pub cannot_write: Vec<String>,
     pub programs: Vec<String>,
+    /// Who starts what, where only that program may: `git: git-upload-pack`.
+    pub children: Vec<String>,
     /// Anything that lies in the workspace may run.
     pub workspace_programs: bool,
     /// Programs of which some use waits for a person.
@@ -146,7 +148,9 @@ pub fn blast(profile: &Profile) -> Blast {
     let mut cannot_read = names(&filesystem.hidden);
     cannot_read.extend(filesystem.toolchains.iter().flat_map(|it| it.credentials.clone()));
     let of = |decision| profile.exec.rules.iter().filter(move |it| it.decision == decision);
-    let programs = |decision| sorted(of(decision).flat_map(|it| it.programs.clone()));
+    let asked_for = |it: &&Rule| it.started_by.is_empty();
+    let programs =
+        |decision| sorted(of(decision).filter(asked_for).flat_map(|it| it.programs.clone()));
     let powers: Vec<Power> = sorted(of(Decision::Allow).map(|it| it.power));
     let asked = of(Decision::Confirm).map(|it| it.power).filter(|it| !powers.contains(it));
     let may = || of(Decision::Allow).chain(of(Decision::Confirm));
@@ -158,6 +162,7 @@ pub fn blast(profile: &Profile) -> Blast {
         cannot_read,
         cannot_write: names(&filesystem.protected),
         programs: programs(Decision::Allow),
+        children: children(&profile.exec.rules),
         workspace_programs: profile.exec.workspace_programs.is_some(),
         asks: programs(Decision::Confirm),
         hosts: profile.network.destinations.iter().map(destination_ends).collect(),
@@ -166,6 +171,26 @@ pub fn blast(profile: &Profile) -> Blast {
         irreversible: may().filter(|it| !it.reversible).map(|it| it.id.clone()).collect(),
         touches: sorted(may().flat_map(|it| it.touches.clone())),
     }
+}
+
+/// Per caller, what it may start beyond what may be asked for.
+fn children(rules: &[Rule]) -> Vec<String> {
+    let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let rules = || rules.iter().filter(|it| it.decision == Decision::Allow);
+    for rule in rules() {
+        for caller in &rule.started_by {
+            edges.entry(caller).or_default().extend(rule.programs.iter().map(String::as_str));
+        }
+    }
+    // Callers with the same children share a line.
+    let mut groups: BTreeMap<Vec<&str>, Vec<&str>> = BTreeMap::new();
+    for (caller, programs) in edges {
+        groups.entry(programs.into_iter().collect()).or_default().push(caller);
+    }
+    let line = |(programs, callers): (Vec<&str>, Vec<&str>)| {
+        format!("{}: {}", callers.join(" "), programs.join(" "))
+    };
+    groups.into_iter().map(line).collect()
 }
 
 fn sorted<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
@@ -187,6 +212,9 @@ impl fmt::Display for Blast {
         writeln!(f, "  start       {}", list(&self.programs))?;
         if self.workspace_programs {
             writeln!(f, "              any program that lies in the workspace")?;
+        }
+        for edge in &self.children {
+            writeln!(f, "    through   {edge}")?;
         }
         writeln!(f, "  connect to  {}", list(&self.hosts))?;
         writeln!(f, "  powers      {}", powers(&self.powers))?;
@@ -216,6 +244,10 @@ fn lines(profile: &Profile) -> Vec<Line> {
     exec(profile, &mut lines);
     for entry in &profile.environment.pass {
         lines.entry("environment.pass", &entry.name, String::new(), &entry.origin);
+    }
+    for entry in &profile.environment.workspace_sets {
+        let key = "environment.workspace_sets";
+        lines.entry(key, &entry.name, String::new(), &entry.origin);
     }
     for (name, setting) in &profile.environment.set {
         lines.entry("environment.set", name, setting.value.clone(), &setting.origin);
@@ -336,7 +368,12 @@ fn says(rule: &Rule) -> String {
         Decision::Never => "never",
     };
     let undo = if rule.reversible { "" } else { ", without a way back" };
-    format!("{decision} {} ({}{undo})", rule.programs.join(" "), word(rule.power))
+    let by = if rule.started_by.is_empty() {
+        String::new()
+    } else {
+        format!(" started by {}", rule.started_by.join(" "))
+    };
+    format!("{decision} {}{by} ({}{undo})", rule.programs.join(" "), word(rule.power))
 }
 
 fn network(network: &Network, lines: &mut Lines) {

@@ -66,6 +66,9 @@ const NEVER_SET: &[&str] = &[
 ];
 const NEVER_SET_PREFIXES: &[&str] = &["LD_", "BASH_FUNC_"];
 
+/// Code in every program that gets it.
+const NEVER_CARRIED: &[&str] = &["LD_AUDIT", "LD_PRELOAD"];
+
 /// Checks a string and gives it back in its one spelling.
 pub(super) fn check(kind: Text, text: &str) -> Result<String, Wrong> {
     if let Some(letter) = text.chars().find(|it| is_unseen(*it)) {
@@ -99,6 +102,8 @@ pub(super) fn check(kind: Text, text: &str) -> Result<String, Wrong> {
         Text::Variable => variable(text),
         Text::Program => program(text, text),
         Text::ProgramPattern => program(text, text.strip_suffix('*').unwrap_or(text)),
+        Text::Caller => program(text, text.strip_prefix('@').unwrap_or(text)).and_then(caller),
+        Text::GuardedVariable => guarded_variable(text),
         Text::OptionName => option(text),
         Text::Method => method(text),
     }
@@ -268,6 +273,31 @@ fn program(text: &str, stem: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
+fn caller(text: String) -> Result<String, Wrong> {
+    if text.starts_with('@') && text != super::rule::WORKSPACE_CODE {
+        return Err(wrong(format!("`{text}` is nobody: write a program's name or `@workspace`")));
+    }
+    Ok(text)
+}
+
+fn guarded_variable(text: &str) -> Result<String, Wrong> {
+    let (stem, prefix) = match text.strip_suffix('*') {
+        Some(stem) => (stem, true),
+        None => (text, false),
+    };
+    let letters = |it: char| it.is_ascii_alphanumeric() || it == '_';
+    if stem.is_empty() || !stem.chars().all(letters) {
+        return Err(wrong(format!("`{text}` is no name of a variable, nor the start of one")));
+    }
+    let covers = |name: &&&str| if prefix { name.starts_with(stem) } else { **name == stem };
+    if let Some(name) = NEVER_CARRIED.iter().find(covers) {
+        return Err(wrong(format!(
+            "`{text}` covers `{name}`, which no program may set for another"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
 fn option(text: &str) -> Result<String, Wrong> {
     if matches!(text, "!" | "(" | ")") {
         return Ok(text.to_owned()); // the expressions of `find` and `test`
@@ -375,6 +405,26 @@ mod tests {
         }
         refuses(Text::Variable, "A B", "no name of a variable");
         takes(Text::Variable, "RUST_LOG", "RUST_LOG");
+    }
+
+    #[test]
+    fn what_may_be_set_for_another_program_is_never_what_is_preloaded() {
+        takes(Text::GuardedVariable, "GIT_*", "GIT_*");
+        takes(Text::GuardedVariable, "LD_LIBRARY_PATH", "LD_LIBRARY_PATH");
+        refuses(Text::GuardedVariable, "LD_PRELOAD", "no program may set");
+        refuses(Text::GuardedVariable, "LD_*", "`LD_AUDIT`");
+        refuses(Text::GuardedVariable, "L*", "no program may set");
+        refuses(Text::GuardedVariable, "*", "no name");
+        refuses(Text::GuardedVariable, "A*B", "no name");
+    }
+
+    #[test]
+    fn who_starts_a_program_is_a_program_or_the_workspace() {
+        takes(Text::Caller, "cargo", "cargo");
+        takes(Text::Caller, "@workspace", "@workspace");
+        refuses(Text::Caller, "@anybody", "nobody");
+        refuses(Text::Caller, "/usr/bin/cargo", "is a path");
+        refuses(Text::Caller, "*", "no name of a program");
     }
 
     #[test]

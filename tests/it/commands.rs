@@ -204,6 +204,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     let option = prop_oneof![Just(None), Just(Some("-l")), Just(Some("--force")), Just(Some("-f"))];
     (decision, program, option, "[a-z]{1,6}").prop_map(|(decision, program, option, name)| Rule {
         id: format!("extra.{name}"),
+        started_by: Vec::new(),
         programs: vec![program.to_owned()],
         decision,
         power: Power::Exec,

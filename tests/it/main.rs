@@ -4,6 +4,7 @@
 mod chain;
 mod cli;
 mod commands;
+mod execs;
 mod hosts;
 mod ladder;
 mod plans;

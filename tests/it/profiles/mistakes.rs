@@ -266,7 +266,7 @@ const PACK_MISTAKES: &[(&str, &str, &str)] = &[
     (
         "{ flags = [\"-v\"] }",
         "{ flag = [\"-v\"] }",
-        "packs/tools.toml:15:14 `rule.arguments`: a table here has one of the keys `one_of`, `flags`, `option`, `options`, `operands`, `after`, `rest`",
+        "packs/tools.toml:15:14 `rule.arguments`: a table here has one of the keys `one_of`, `flags`, `option`, `options`, `operands`, `after`, `rest`, `words`",
     ),
     (
         "{ flags = [\"-v\"] }",
@@ -276,7 +276,7 @@ const PACK_MISTAKES: &[(&str, &str, &str)] = &[
     (
         "{ flags = [\"-v\"] }",
         "{ operands = \"paths\" }",
-        "packs/tools.toml:15:27 rule.arguments.operands: `paths` is not one of `uint`, `int`, `duration`, `text`, `glob`, `regex`, `path-read`, `path-write`, `host`, `url`, `revision`, `path-workspace`, `name`, `sed-script`, `argv`",
+        "packs/tools.toml:15:27 rule.arguments.operands: `paths` is not one of `uint`, `int`, `duration`, `text`, `glob`, `regex`, `path-read`, `path-write`, `host`, `url`, `revision`, `path-workspace`, `name`, `sed-script`, `argv`, `argv-open`",
     ),
     (
         "{ flags = [\"-v\"] }",
