@@ -49,6 +49,9 @@ fn tls(stream: &[u8], name: &HostName) -> Step {
 }
 
 fn cleartext(stream: &[u8], name: &HostName) -> Step {
+    if !begins_with_method(stream) {
+        return Step::Pass;
+    }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(stream) {
@@ -76,6 +79,16 @@ fn cleartext(stream: &[u8], name: &HostName) -> Step {
         }
     }
     Step::Pass
+}
+
+/// Whether these may be the first bytes of a request: clients of other protocols must not be kept
+/// waiting for the end of a line that they will never send.
+fn begins_with_method(stream: &[u8]) -> bool {
+    const METHOD_BYTES_MAX: usize = 32;
+    let line = stream.trim_ascii_start();
+    let method = line.split(|it| *it == b' ').next().unwrap_or_default();
+    let letters = method.iter().all(|it| it.is_ascii_uppercase() || *it == b'-' || *it == b'_');
+    letters && method.len() <= METHOD_BYTES_MAX
 }
 
 /// Whether the first line has the mark of HTTP/1, whatever else is wrong with it.
@@ -159,6 +172,10 @@ mod tests {
         check(b"SSH-2.0-OpenSSH_9.2\r\n", "pass");
         check(b"EHLO me.test\r\n", "pass");
         check(b"PING\r\n", "pass");
+        check(b"anything", "pass");
+        check(&[b'.'; 20_000], "pass");
+        check(&[b'A'; 20_000], "pass");
+        check(b"SUBSCRIBE", "more");
         check(b"\0\0\0\x08\x04\xd2\x16\x2f", "pass");
     }
 

@@ -52,8 +52,7 @@ pub(crate) fn send_descriptors(
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    // The C libraries type it differently.
-    message.msg_controllen = length.next_multiple_of(8).try_into().map_err(|_| Errno::EINVAL)?;
+    message.msg_controllen = size(length.next_multiple_of(8))?;
     let arguments = [
         word(channel.as_raw_fd()),
         (&raw const message).expose_provenance(),
@@ -78,7 +77,7 @@ pub(crate) fn receive_descriptors(
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = CONTROL_BYTES.try_into().map_err(|_| Errno::EINVAL)?;
+    message.msg_controllen = size(CONTROL_BYTES)?;
     let arguments = [
         word(channel.as_raw_fd()),
         (&raw mut message).expose_provenance(),
@@ -144,7 +143,7 @@ pub(crate) fn send_back(socket: BorrowedFd<'_>, bytes: &[u8], ends: &Ends) -> Re
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = length.try_into().map_err(|_| Errno::EINVAL)?;
+    message.msg_controllen = size(length)?;
     let arguments = [
         word(socket.as_raw_fd()),
         (&raw const message).expose_provenance(),
@@ -176,6 +175,11 @@ fn out_of(control: &mut Control<64>) -> Result<usize, Errno> {
         }
         _ => Err(Errno::EBADMSG),
     }
+}
+
+/// A length as the C library in use types it.
+fn size<T: TryFrom<usize>>(bytes: usize) -> Result<T, Errno> {
+    T::try_from(bytes).map_err(|_| Errno::EINVAL)
 }
 
 fn empty() -> libc::msghdr {
