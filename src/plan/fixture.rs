@@ -64,7 +64,12 @@ pub(super) fn bare(level: Level) -> Profile {
                 origin: origin(2, "scratch"),
             },
         },
-        exec: Exec { workspace_programs: None, programs: BTreeMap::new(), rules: Vec::new() },
+        exec: Exec {
+            workspace_programs: None,
+            programs: BTreeMap::new(),
+            rules: Vec::new(),
+            index: None,
+        },
         environment: Environment {
             pass: Vec::new(),
             set: BTreeMap::new(),

@@ -272,7 +272,10 @@ pub(super) fn judge<'a>(
     let mut findings: Vec<Finding<'a>> = caught.map(Finding::Caught).into_iter().collect();
     let mut misfits = Vec::new();
     let mut any_words = false;
-    for rule in allow_rules(profile, command.name).filter(|it| place.is_about(it)) {
+    let about = allow_rules(profile, command.name).filter(|it| place.is_about(it));
+    let (likely, hopeless): (Vec<&Rule>, Vec<&Rule>) =
+        about.partition(|it| grammar::has_fixed_words(it, command.words));
+    for rule in likely {
         any_words |= rule.arguments.contains(&Argument::AnyWords);
         match apply(profile, rule, command, place, depth) {
             Ok(finding) => findings.push(finding),
@@ -284,7 +287,11 @@ pub(super) fn judge<'a>(
         findings.retain(|it| !matches!(it, Finding::Uncovered(_)));
     }
     let strictest = findings.into_iter().max_by(|a, b| precedence(a).cmp(&precedence(b)));
-    strictest.unwrap_or_else(|| Finding::Uncovered(nearest(command, misfits)))
+    strictest.unwrap_or_else(|| {
+        let misfit = |rule| Some((rule, apply(profile, rule, command, place, depth).err()?));
+        misfits.extend(hopeless.into_iter().filter_map(misfit));
+        Finding::Uncovered(nearest(command, misfits))
+    })
 }
 
 /// What an allow rule makes of the command, where its grammar covers every word.
@@ -367,7 +374,8 @@ fn strictest<'a>(
     words: &[Arg],
     place: &Place<'_>,
 ) -> Option<&'a Rule> {
-    let rules = profile.exec.rules.iter().filter(|it| it.decision > Decision::Allow);
+    let near = profile.exec.rules_near(names);
+    let rules = near.filter(|it| it.decision > Decision::Allow);
     rules
         .filter(|rule| fires(profile, rule, names, words, place))
         .max_by(|a, b| (a.decision, &b.id).cmp(&(b.decision, &a.id)))
@@ -390,7 +398,7 @@ pub(super) fn fires(
 }
 
 pub(super) fn allow_rules<'a>(profile: &'a Profile, name: &str) -> impl Iterator<Item = &'a Rule> {
-    let rules = profile.exec.rules.iter().filter(|it| it.decision == Decision::Allow);
+    let rules = profile.exec.rules_near(&[name]).filter(|it| it.decision == Decision::Allow);
     rules.filter(move |rule| rule.programs.iter().any(|it| it == name))
 }
 

@@ -40,6 +40,7 @@ pub(super) fn profile() -> Profile {
             workspace_programs: None,
             programs: BTreeMap::from([("git".to_owned(), git)]),
             rules: Vec::new(),
+            index: None,
         },
         environment: Environment { pass: passed, set: BTreeMap::new(), workspace_sets: Vec::new() },
         network: Network {

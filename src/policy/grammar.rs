@@ -64,6 +64,20 @@ pub(super) fn read<'a>(
     Reader::new(rule, program, words, place).read()
 }
 
+/// Whether every fixed word of the rule is among the words. Where one is missing, the rule does not
+/// cover them, and what exactly is wrong need not be found out.
+pub(super) fn has_fixed_words(rule: &Rule, words: &[Arg]) -> bool {
+    let mut fixed = rule.arguments.iter().filter(|it| match it {
+        Argument::Word(_) | Argument::OneOf(_) => true,
+        Argument::Options(_)
+        | Argument::Operands { .. }
+        | Argument::AfterAny(_)
+        | Argument::Rest
+        | Argument::AnyWords => false,
+    });
+    fixed.all(|it| words.iter().any(|word| is_fixed_word(it, word)))
+}
+
 struct Reader<'a, 'p> {
     style: Style,
     place: &'p Place<'p>,

@@ -42,6 +42,11 @@ pub(super) fn names(pattern: &str, name: &str) -> bool {
 /// Whether the subcommand could be this one: before and between its words there is nothing but
 /// options and what could be their values.
 fn could_begin_with(subcommand: &[String], program: Option<&Program>, words: &[Arg]) -> bool {
+    let among =
+        |it: &String| words.iter().any(|word| word.as_str().is_some_and(|word| names(it, word)));
+    if !subcommand.iter().all(among) {
+        return false;
+    }
     // Every way to read the words so far: how much of the subcommand has been seen, and whether
     // the next word could be the value of an option.
     let mut readings = vec![(0, false)];

@@ -166,7 +166,7 @@ pub(super) fn by_default(
                 Some(rule) => format!(
                     "rule `{}` allows `{program}` only where {} starts it",
                     rule.id,
-                    who(&rule.started_by)
+                    who(&rule.started_by, " or ")
                 ),
                 None => format!("no rule at level {level} allows `{program}`{}", by_whom(asked)),
             };
@@ -213,11 +213,11 @@ fn only_for_others<'a>(program: &str, asked: &Asked<'a>, profile: &'a Profile) -
 fn by_whom(asked: &Asked<'_>) -> String {
     match asked.callers {
         [] => String::new(),
-        callers => format!(", started by {}", who(callers)),
+        callers => format!(", started by {}", who(callers, " and ")),
     }
 }
 
-fn who<S: AsRef<str>>(callers: &[S]) -> String {
+fn who<S: AsRef<str>>(callers: &[S], between: &str) -> String {
     const CALLERS_SHOWN_MAX: usize = 3;
     let name = |it: &S| match it.as_ref() {
         WORKSPACE_CODE => "code of the workspace".to_owned(),
@@ -225,9 +225,9 @@ fn who<S: AsRef<str>>(callers: &[S]) -> String {
     };
     let mut shown: Vec<String> = callers.iter().take(CALLERS_SHOWN_MAX).map(name).collect();
     if callers.len() > CALLERS_SHOWN_MAX {
-        shown.push("another of its callers".to_owned());
+        shown.push(format!("{} more", callers.len() - CALLERS_SHOWN_MAX));
     }
-    shown.join(" or ")
+    shown.join(between)
 }
 
 fn quoted_list(words: &[&str]) -> String {

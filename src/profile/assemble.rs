@@ -355,7 +355,12 @@ impl Maker<'_> {
     fn exec(&mut self) -> Exec {
         let programs = self.programs();
         let rules = self.rules(&programs);
-        Exec { workspace_programs: self.on("exec.workspace_programs"), programs, rules }
+        Exec {
+            workspace_programs: self.on("exec.workspace_programs"),
+            programs,
+            rules,
+            index: None,
+        }
     }
 
     fn programs(&mut self) -> BTreeMap<String, Program> {

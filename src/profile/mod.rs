@@ -13,6 +13,7 @@ mod assemble;
 mod built_in;
 mod commands;
 mod describe;
+mod index;
 mod library;
 mod read;
 mod resolve;
@@ -30,6 +31,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use index::RuleIndex;
 pub use rule::{
     Argument, Class, Decision, Example, OptionSpec, Power, Program, Rule, Style, ValueType,
     WORKSPACE_CODE, When,
@@ -243,6 +245,9 @@ pub struct Exec {
     /// What packs know of each program, by name.
     pub programs: BTreeMap<String, Program>,
     pub rules: Vec<Rule>,
+    /// Where the rules about a program stand, once somebody has asked for it.
+    #[serde(skip)]
+    pub index: Option<RuleIndex>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

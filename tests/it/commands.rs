@@ -249,6 +249,27 @@ fn strictness(verdict: &Verdict) -> u8 {
     }
 }
 
+/// `@` is where the command goes.
+const WRAPPERS: [&str; 8] = [
+    "timeout 5 @",
+    "nice -n 3 @",
+    "env LANG=C @",
+    "stdbuf -oL @",
+    "time -p @",
+    "xargs -0 @",
+    "busybox @",
+    "find . -name x -exec @ ;",
+];
+
+fn wrapped(wrapper: &str, argv: Vec<Arg>) -> Vec<Arg> {
+    let words = |text: &str| text.split_whitespace().map(|it| Arg::try_from(it).unwrap()).collect();
+    let (before, after) = wrapper.split_once('@').unwrap();
+    let [mut all, after]: [Vec<Arg>; 2] = [words(before), words(after)];
+    all.extend(argv);
+    all.extend(after);
+    all
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -299,6 +320,37 @@ proptest! {
             profile.exec.workspace_programs = None;
         }
         prop_assert!(matches!(decide(&request, &ladder), Verdict::Deny(_)));
+    }
+
+    #[test]
+    fn an_option_that_nobody_knows_never_opens_anything(request in any_command(), place in 1usize..9) {
+        let before = strictness(&decide(&request, &LADDER));
+        let mut longer = request.clone();
+        let place = place.min(longer.argv.len());
+        longer.argv.insert(place, Arg::try_from("--rung-unknown").unwrap());
+        let after = strictness(&decide(&longer, &LADDER));
+        prop_assert!(before == 0 || after > 0, "{:?}", longer.argv);
+    }
+
+    #[test]
+    fn wrapping_never_loosens(
+        inner in any_command(),
+        wrappers in prop::collection::vec(prop::sample::select(WRAPPERS.to_vec()), 1..4),
+    ) {
+        let before = strictness(&decide(&inner, &LADDER));
+        let argv = wrappers.iter().fold(inner.argv.clone(), |argv, it| wrapped(it, argv));
+        let after = decide(&request(inner.level, argv.clone()), &LADDER);
+        // What the workspace's own program is told is its affair; behind a wrapper it is refused.
+        prop_assert!(strictness(&after) >= before.min(2), "{:?}: {:?}", argv, after);
+    }
+
+    #[test]
+    fn up_to_level_three_a_higher_level_allows_what_a_lower_one_does(request in any_command()) {
+        for level in Level::ALL.into_iter().take(2) {
+            let at = |level| decide(&Request { level, ..request.clone() }, &LADDER);
+            let [lower, higher] = [at(level), at(Level::ALL[usize::from(level.number())])];
+            prop_assert!(strictness(&lower) > 0 || strictness(&higher) == 0, "{:?}: {:?}", request.argv, higher);
+        }
     }
 
     #[test]
