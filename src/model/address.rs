@@ -60,7 +60,7 @@ const V4: [(Ipv4Addr, u8, AddressClass); 17] = {
         LinkLocal, Loopback, Multicast, Private, Reserved, Shared, Unspecified as Nobody,
     };
     [
-        (Ipv4Addr::new(0, 0, 0, 0), 8, Nobody),
+        (Ipv4Addr::UNSPECIFIED, 8, Nobody),
         (Ipv4Addr::new(10, 0, 0, 0), 8, Private),
         (Ipv4Addr::new(100, 64, 0, 0), 10, Shared),
         (Ipv4Addr::new(127, 0, 0, 0), 8, Loopback),
@@ -80,7 +80,7 @@ const V4: [(Ipv4Addr, u8, AddressClass); 17] = {
     ]
 };
 
-/// IPv6 ranges; what none of them names is public only in 2000::/3.
+/// IPv6 ranges; what none of them names is public only in `2000::/3`.
 const V6: [(Ipv6Addr, u8, AddressClass); 15] = {
     use AddressClass::{
         Disguised, LinkLocal, Loopback, Multicast, Private, Reserved, Unspecified as Nobody,
