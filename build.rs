@@ -21,10 +21,13 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-cfg=rung_built");
     println!("cargo::rerun-if-changed=profiles");
+    println!("cargo::rerun-if-changed=Cargo.lock");
     println!("cargo::rerun-if-changed=src/model");
     println!("cargo::rerun-if-changed=src/profile");
     println!("cargo::rerun-if-changed=src/plan/syscalls");
-    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("profiles");
+    let package = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
+    println!("cargo::rustc-env=RUNG_PROFILES={}", code(&package)?);
+    let root = package.join("profiles");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
 
     let files = files(&root)?;
@@ -59,43 +62,58 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Every filter as Rust text: the columns for one architecture, then for the next.
 fn filters() -> Result<String, std::fmt::Error> {
-    let mut code = "static FILTERS: [Filter; 6] = [\n".to_owned();
-    for arch in [model::Arch::X86_64, model::Arch::Aarch64] {
-        for table in [profile::Table::Strict, profile::Table::Standard, profile::Table::Debug] {
-            let filter = syscalls::compile(table, arch);
-            let digest = filter.digest();
-            writeln!(code, "Filter {{ digest: Digest::from_bytes({:?}),", digest.as_bytes())?;
-            code.push_str("instructions: Cow::Borrowed(&[");
-            for it in filter.instructions() {
-                write!(code, "i({},{},{},{}),", it.code, it.jt, it.jf, it.k)?;
+    let mut code = "static FILTERS: [[Filter; 6]; 2] = [\n".to_owned();
+    for gate in [syscalls::Gate::With, syscalls::Gate::Without] {
+        code.push_str("[\n");
+        for arch in [model::Arch::X86_64, model::Arch::Aarch64] {
+            for table in [profile::Table::Strict, profile::Table::Standard, profile::Table::Debug] {
+                let filter = syscalls::compile(table, arch, gate);
+                let digest = filter.digest();
+                writeln!(code, "Filter {{ digest: Digest::from_bytes({:?}),", digest.as_bytes())?;
+                code.push_str("instructions: Cow::Borrowed(&[");
+                for it in filter.instructions() {
+                    write!(code, "i({},{},{},{}),", it.code, it.jt, it.jf, it.k)?;
+                }
+                code.push_str("]) },\n");
             }
-            code.push_str("]) },\n");
         }
+        code.push_str("],\n");
     }
     code.push_str("];\n");
     Ok(code)
 }
 
 /// The bytes of a level, and the Rust fields that say what lies where in them.
-fn embed(mut profile: profile::Profile) -> Result<(Vec<u8>, String), Box<dyn Error>> {
-    fn put(bytes: &mut Vec<u8>, value: &impl serde::Serialize) -> postcard::Result<String> {
-        let from = bytes.len();
-        bytes.extend(postcard::to_stdvec(value)?);
-        Ok(format!("({from}, {})", bytes.len()))
-    }
-    let programs = std::mem::take(&mut profile.exec.programs);
-    let rules = std::mem::take(&mut profile.exec.rules);
-    let mut bytes = Vec::new();
-    let mut entry = format!("head: {}, programs: &[", put(&mut bytes, &profile)?);
-    for (name, program) in &programs {
-        write!(entry, "({name:?}, {}), ", put(&mut bytes, program)?)?;
+fn embed(profile: profile::Profile) -> Result<(Vec<u8>, String), Box<dyn Error>> {
+    let (bytes, index) = profile::encode(profile)?;
+    let mut entry = format!("head: {:?}, programs: &[", index.head);
+    for (name, stretch) in &index.programs {
+        write!(entry, "({name:?}, {stretch:?}), ")?;
     }
     entry.push_str("], rules: &[");
-    for rule in &rules {
-        write!(entry, "(&{:?}, {}), ", rule.programs, put(&mut bytes, rule)?)?;
+    for (names, stretch) in &index.rules {
+        write!(entry, "(&{names:?}, {stretch:?}), ")?;
     }
     entry.push(']');
     Ok((bytes, entry))
+}
+
+/// Names the code that reads profiles: a profile that was read by other code may mean something else,
+/// and its bytes may have another form.
+fn code(root: &Path) -> Result<model::Digest, Box<dyn Error>> {
+    let mut files = vec![root.join("Cargo.lock")];
+    for directory in ["src/model", "src/profile", "profiles", "profiles/packs"] {
+        for entry in std::fs::read_dir(root.join(directory))? {
+            let path = entry?.path();
+            if path.is_file() {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let texts = files.iter().map(std::fs::read).collect::<Result<Vec<_>, _>>()?;
+    let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+    Ok(model::Digest::of("profile-code", &texts))
 }
 
 /// A path as a Rust string.

@@ -22,8 +22,6 @@ fn with_ids(place: &Place) -> Run<'_> {
         "agent-7",
         "--task",
         "task-9",
-        "--session",
-        "session-3",
         "--traceparent",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ])
@@ -38,7 +36,6 @@ fn a_run_is_decided_started_and_ended_in_this_order() {
     for (key, value) in [
         ("agent", "agent-7"),
         ("task", "task-9"),
-        ("session", "session-3"),
         ("rule", "test.probe"),
         ("decision", "allow"),
         ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),

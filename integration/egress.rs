@@ -160,7 +160,7 @@ fn a_name_that_changes_its_mind_between_two_connections_is_not_asked_again() {
     let path = format!("s:{}", place.probe.display());
     // Two connections of one run: the probe becomes itself once more.
     let again = format!("v:probe|{}", script.replace(' ', "|"));
-    let held = probe(&place, &["hold", "a.test", &port, "1"]).stdin(Stdio::null()).end().exited(0);
+    let held = probe(&place, &["keep", "a.test", &port, "1"]).stdin(Stdio::null()).end().exited(0);
     assert!(held.text().contains(BODY), "{}", held.text());
     assert_eq!(held.outcome().denials, []);
     assert_eq!(net.questions().iter().filter(|it| *it == "a.test A").count(), 1);
@@ -215,11 +215,11 @@ fn what_a_client_says_must_be_for_the_name_it_connected_to() {
     let net = Net::new();
     let place = net.place("");
     let sink = net.sink.to_string();
-    let hello = |name: &str, more: &str| client_hello(name, more);
-    let ech = "fe0d000178";
+    let hello = client_hello;
+    let ech = b"\xfe\x0d\x00\x01x";
     for (words, says) in [
-        (hello("b.test", ""), "asks for `b.test`"),
-        (hello("", ""), "names no server"),
+        (hello("b.test", b""), "asks for `b.test`"),
+        (hello("", b""), "names no server"),
         (hello("a.test", ech), "encrypted (ECH)"),
         ("\\x16\\x03\\x01\\x00\\x02\\x02\\x00".to_owned(), "malformed"),
         ("GET / HTTP/1.1\\x0d\\x0aHost: b.test\\x0d\\x0a\\x0d\\x0a".to_owned(), "`b.test`"),
@@ -238,7 +238,7 @@ fn what_a_client_says_must_be_for_the_name_it_connected_to() {
         denied(&ended, &format!("a.test:{sink}"), says);
         assert_eq!(net.received(), 0, "{words}");
     }
-    for words in [hello("a.test", ""), hello("A.TEST", ""), "anything".to_owned()] {
+    for words in [hello("a.test", b""), hello("A.TEST", b""), "anything".to_owned()] {
         let run = probe(&place, &["say", "a.test", &sink, &words]).start();
         // Nobody answers to that; what counts is that it arrives.
         within(PATIENCE, "the words arrive", || net.received() > 0);
@@ -247,15 +247,10 @@ fn what_a_client_says_must_be_for_the_name_it_connected_to() {
     }
 }
 
-/// A ClientHello as text for the probe; `more` is one more extension, in hexadecimal.
-fn client_hello(name: &str, more: &str) -> String {
-    let bytes = |it: &str| -> Vec<u8> {
-        (0..it.len() / 2)
-            .map(|at| u8::from_str_radix(&it[2 * at..2 * at + 2], 16).unwrap())
-            .collect()
-    };
+/// A `ClientHello` as text for the probe; `more` is one more extension.
+fn client_hello(name: &str, more: &[u8]) -> String {
     let word = |it: usize| u16::try_from(it).unwrap().to_be_bytes().to_vec();
-    let mut extensions = bytes(more);
+    let mut extensions = more.to_vec();
     if !name.is_empty() {
         let entry = [&[0][..], &word(name.len()), name.as_bytes()].concat();
         let list = [word(entry.len()), entry].concat();
@@ -266,7 +261,8 @@ fn client_hello(name: &str, more: &str) -> String {
             .concat();
     let message = [vec![1, 0], word(body.len()), body].concat();
     let record = [vec![22, 3, 1], word(message.len()), message].concat();
-    record.iter().map(|it| format!("\\x{it:02x}")).collect()
+    let escaped: Vec<String> = record.iter().map(|it| format!("\\x{it:02x}")).collect();
+    escaped.concat()
 }
 
 #[test]
@@ -307,7 +303,7 @@ fn there_is_a_last_connection() {
     let net = Net::new();
     let place = net.place("[network.budget]\nconnections = 3");
     let port = net.port.to_string();
-    let words = |count| ["hold".to_owned(), "a.test".to_owned(), port.clone(), format!("{count}")];
+    let words = |count| ["keep".to_owned(), "a.test".to_owned(), port.clone(), format!("{count}")];
     let three = place.rung(3).probe(&words(2)).end().exited(0);
     assert!(three.text().contains(BODY), "the control");
     let four = place.rung(3).probe(&words(3)).end();
@@ -331,7 +327,7 @@ fn the_gateway_can_do_nothing_else_and_without_it_there_is_no_network() {
     let net = Net::new();
     let place = net.place("");
     let port = net.port.to_string();
-    let mut run = probe(&place, &["hold", "a.test", &port, "1"]).stdin(Stdio::piped()).start();
+    let mut run = probe(&place, &["keep", "a.test", &port, "1"]).stdin(Stdio::piped()).start();
     let to = run.child.stdin.take();
     run.wait_for_line("ready");
     let gateway = gateway_of(run.pid()).expect("there is a gateway");
@@ -352,7 +348,7 @@ fn the_gateway_ends_with_its_supervisor_and_a_run_without_destinations_has_none(
     let net = Net::new();
     let place = net.place("");
     let port = net.port.to_string();
-    let mut run = probe(&place, &["hold", "a.test", &port, "1"]).stdin(Stdio::piped()).start();
+    let mut run = probe(&place, &["keep", "a.test", &port, "1"]).stdin(Stdio::piped()).start();
     run.wait_for_line("ready");
     let gateway = gateway_of(run.pid()).unwrap();
     run.signal(Signal::SIGKILL);
@@ -372,7 +368,7 @@ fn many_connections_at_once_wait_for_each_other() {
     let place = net.place("");
     let port = net.port.to_string();
     // More than the gateway holds at once; the listener's queue takes the rest.
-    let mut run = probe(&place, &["hold", "a.test", &port, "700"]).stdin(Stdio::piped()).start();
+    let mut run = probe(&place, &["keep", "a.test", &port, "700"]).stdin(Stdio::piped()).start();
     let to = run.child.stdin.take();
     run.wait_for_line("ready");
     drop(to);

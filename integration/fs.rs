@@ -132,6 +132,22 @@ fn where_no_checkout_is_none_comes_with_hooks() {
 }
 
 #[test]
+fn where_no_checkout_is_no_pointer_to_one_is_left() {
+    let words = ["write", ".git", "gitdir: src"];
+    for level in WRITING {
+        let place = Place::new();
+        let pointer = place.workspace.join(".git");
+        fs::remove_dir_all(&pointer).unwrap();
+        place.outside_probe(&words).end();
+        fs::remove_file(&pointer).expect("the control makes it");
+        let ended = place.rung(level).probe(&words).end().exited(0);
+        assert!(!pointer.exists(), "at level {level}");
+        assert_eq!(ended.denial().rule, "filesystem.protected");
+        ended.recorded();
+    }
+}
+
+#[test]
 fn what_is_protected_in_every_way_at_once_is_still_there() {
     let everything = || {
         let place = Place::new();
@@ -383,8 +399,9 @@ fn a_workspace_that_was_emptied_can_be_worked_in_again() {
     let place = Place::new();
     let before = protected_tree(&place);
     place.rung(2).probe(&["deep", "."]).end().exited(0);
-    let words = ["do", "execve", "s:/bin/rm", "v:rm|-rf|d|src|README.md|.git", "v:PATH=/bin"];
-    let ended = place.rung(2).probe(&words).end();
+    let words = ["start", "fork", "/bin/rm", "-rf", "d", "src", "README.md"];
+    place.rung(2).probe(&words).end().exited(0);
+    let ended = place.rung(2).probe(&["empty", ".git"]).end();
     assert_ne!(ended.code(), 0, "even the hooks are gone");
     assert!(!place.workspace.join("d").exists());
     assert_eq!(protected_tree(&place), before);

@@ -12,7 +12,7 @@ const PORT: &str = "47113";
 
 fn show<'a>(place: &'a Place, path: &str) -> Run<'a> {
     let list = format!("v:cat|{path}");
-    place.rung(3).probe(&["do", "execve", "s:/bin/cat", &list, "v:PATH=/bin"])
+    place.rung(3).probe(&["do", "execve", "s:/bin/cat", &list, "0"])
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn nobody_outside_reaches_a_server_inside_and_two_runs_share_no_port() {
     let place = Place::new();
     let path = format!("s:{}", place.probe.display());
     let steps = format!(
-        "do socket 2 1 0 , bind %1 in:0.0.0.0:{PORT} , listen %1 1 , execve {path} v:probe|wait 0"
+        "do socket 2 1 0 , bind %1 in:0.0.0.0:{PORT} , listen %1 1 , execve {path} v:probe|--|wait 0"
     );
     let words: Vec<&str> = steps.split(' ').collect();
     let mut runs = [place.rung(3).probe(&words).start(), place.rung(3).probe(&words).start()];

@@ -8,19 +8,32 @@
 //! |---|---|
 //! | `profiles` | finds the profiles in force |
 //! | `consider` | decides and compiles; runs nothing |
+//! | `inside` | what a run of a session finds |
+//! | `session` | starts, shows, applies and discards sessions |
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
 //! | `launch` | records, launches, concludes |
+//! | `gate` | judges what a run starts, and records it |
 //! | `way_out` | starts the gateway of a run, and asks it what happened |
 //! | `record` | says what is recorded |
 //! | `inspect` | answers questions that run nothing |
+//! | `scenarios` | holds tables of expected verdicts against the profiles |
+//! | `replay` | takes recorded decisions again under a changed profile |
+//! | `why` | decides and then tries, and compares the two |
 
 mod consider;
+mod gate;
+mod inside;
 pub mod inspect;
+mod kept;
 mod launch;
 mod profiles;
 mod record;
+pub mod replay;
+pub mod scenarios;
+pub mod session;
 mod state;
 mod way_out;
+pub mod why;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -29,8 +42,10 @@ use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use nix::sys::signal::{SigSet, Signal};
 
 pub use self::consider::consider;
+use self::inside::Inside;
 use self::record::refuse;
 pub use crate::egress::STAGE as GATEWAY;
 use crate::egress::{self, EgressError};
@@ -44,6 +59,7 @@ use crate::plan::{PlanError, SandboxPlan};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{Permit, Question, Refusal};
 use crate::profile::{Profile, Settings};
+use crate::session::SessionError;
 use crate::sys;
 
 /// What surrounds the process, gathered once by `main`: nothing below asks for it again.
@@ -53,6 +69,8 @@ pub struct Surroundings {
     /// Where rung was started, if that still exists.
     pub cwd: Option<PathBuf>,
     pub home: PathBuf,
+    /// Where the user database says that the user lives.
+    pub user_home: Option<PathBuf>,
     pub now: Timestamp,
     pub file_mask: u32,
     pub directories: Directories,
@@ -79,6 +97,16 @@ pub struct Ask {
     pub wall_max: Option<Span>,
     pub ids: Ids,
     pub streams: Streams,
+    pub session: Option<SessionChoice>,
+}
+
+/// Where a run's writes go, if not into the workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionChoice {
+    /// Into this session, which has a workspace of its own.
+    Named(String),
+    /// Nowhere: they are listed and dropped when the run has ended.
+    Discard,
 }
 
 /// A request that has been decided, and compiled if it may run.
@@ -122,6 +150,10 @@ pub enum EngineError {
     Egress(#[from] EgressError),
     #[error(transparent)]
     Watch(#[from] WatchError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("the session `{name}` works on `{}`, so `--workspace` cannot name another tree", base.display())]
+    OtherWorkspace { name: String, base: PathBuf },
     #[error("`{}` is a protected name that a run in `{}` changed, and it could not be put right: {why}; move it away or make it as it was, then try again", path.display(), workspace.display())]
     Unsettled { path: PathBuf, workspace: PathBuf, why: String },
 }
@@ -143,12 +175,19 @@ pub fn gateway() -> u8 {
 
 /// Runs one command and says what became of it. Every failure is an outcome.
 pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
+    // The caller's limit on the size of files is then an error of the write, and can be told.
+    if let Err(errno) = SigSet::from(Signal::SIGXFSZ).thread_block() {
+        tracing::debug!(%errno, "SIGXFSZ is not blocked");
+    }
     let fallback = ask.level.unwrap_or(Settings::default().default_level);
     if ask.ids.run.is_empty() {
         match new_run(around.now) {
             Ok(run) => ask.ids.run = run,
             Err(error) => return failed(ask.ids, fallback, error.to_string()),
         }
+    }
+    if let Some(SessionChoice::Named(name)) = &ask.session {
+        ask.ids.session = Some(name.clone());
     }
     let ids = ask.ids.clone();
     let span = tracing::info_span!("run", id = ids.run, level = tracing::field::Empty);
@@ -170,6 +209,7 @@ fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
         denials: Vec::new(),
         gaps: Vec::new(),
         notes: Vec::new(),
+        changes: Vec::new(),
         usage: Usage::default(),
         network: Vec::new(),
     }
@@ -182,10 +222,13 @@ fn pipeline(
 ) -> Result<Outcome, EngineError> {
     let mut ledger = state::open_ledger(around)?;
     let swept = state::clean_up(&mut ledger, around, notes)?;
-    match consider(ask, around)? {
+    let inside = enter(&ask, around)?;
+    let mut outcome = match consider::consider_inside(ask, inside.as_ref(), around)? {
         Considered::Ready(ready) => {
-            state::nothing_left_in(&ready.request.workspace, &swept)?;
-            launch::launch(*ready, &mut ledger, around)
+            let root = inside.as_ref().map(Inside::watched_root);
+            let root = root.as_deref().unwrap_or(&ready.request.workspace);
+            state::nothing_left_in(root, &swept)?;
+            launch::launch(*ready, inside.as_ref(), &mut ledger, around)
         }
         Considered::Refused { request, profile, refusal } => {
             let status = if refusal.not_found { Status::NotFound } else { Status::Refused };
@@ -195,7 +238,31 @@ fn pipeline(
             let status = Status::Waiting;
             refuse(*request, &profile, question.denial, Answer::Ask, status, &mut ledger, around)
         }
+    }?;
+    if let Some(inside) = inside.filter(|it| it.disposable) {
+        outcome.changes = session::drop_disposable(inside, outcome.level, around)?;
     }
+    Ok(outcome)
+}
+
+/// The session of a run, with its lock.
+fn enter(ask: &Ask, around: &Surroundings) -> Result<Option<Inside>, EngineError> {
+    let Some(choice) = &ask.session else { return Ok(None) };
+    if let SessionChoice::Named(_) = choice {
+        let inside = inside::enter(ask, &PathBuf::new(), around, Ok(()))?;
+        if let (Some(given), Some(inside)) = (&ask.workspace, &inside) {
+            let base = inside.workspace().to_owned();
+            let start = around.cwd.as_deref().ok_or(EngineError::NoDirectory)?;
+            if fs::canonicalize(start.join(given)).ok().as_ref() != Some(&base) {
+                let name = inside.session.manifest.name.clone();
+                return Err(EngineError::OtherWorkspace { name, base });
+            }
+        }
+        return Ok(inside);
+    }
+    let host = session::host(around)?;
+    let (_, workspace) = consider::places(ask, around)?;
+    inside::enter(ask, &workspace, around, inside::overlay(&host))
 }
 
 /// A new run id: 48 bits of milliseconds, then 80 random bits, in Crockford's base 32, so that

@@ -9,7 +9,7 @@
 //! ```text
 //!  words    front/    what people and agents touch
 //!  order    engine    decide -> compile -> record -> launch -> conclude
-//!  effects  host  launch/  egress/  ledger/            siblings; none names another
+//!  effects  host  launch/  egress/  session/  ledger/  siblings; none names another
 //!  kernel   sys/      one wrapper per system call; `unsafe` lives here and
 //!                                   where `launch` and `host` start a child
 //!  ======== below this line nothing touches files, clock, environment, network or processes
@@ -35,6 +35,7 @@ pub mod model;
 pub mod plan;
 pub mod policy;
 pub mod profile;
+pub mod session;
 mod sys;
 
 pub use sys::arena::Arena;

@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use crate::steps;
 use crate::system::{ask, fork, keep, keep_path, keep_text, pause_for_ever, word};
 use crate::talk;
 use crate::{Refused, Tried, Unclear};
+use crate::{exec, steps};
 
 const USAGE: Refused = Refused::Not(Unclear::Usage);
 const NO_EFFECT: Refused = Refused::Not(Unclear::NoEffect);
@@ -62,6 +63,17 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
         ("wait", []) => ready().and_then(|()| pause_for_ever()),
         ("ignore", []) => ignore_signals(),
         ("expect", signals) => expect(signals),
+        ("start", [how, path, words @ ..]) => exec::start(how, path, words),
+        ("storm", [count, path, words @ ..]) => exec::storm(number(count)?, path, words),
+        ("race", [what, writer, count, program, first, second, words @ ..]) => {
+            exec::race(what, writer, number(count)?, program, [first, second], words)
+        }
+        ("race-link", [how, count, link, first, second]) => {
+            exec::race_link(how, number(count)?, link, [first, second])
+        }
+        ("sealed", []) => exec::sealed(),
+        ("listened-to", [path, words @ ..]) => exec::listened_to(path, words),
+        ("fail-then-live", [path]) => exec::fail_then_live(path),
         ("linger", ["late-exit"]) => linger(true),
         ("linger", []) => linger(false),
         ("trace-me", []) => trace_me(),
@@ -69,8 +81,12 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
         ("threads", [count]) => start_threads(number(count)?),
         ("occupy", [mebibytes]) => occupy(number(mebibytes)?),
         ("fill", [path, mebibytes]) => fill(Path::new(path), number(mebibytes)?),
+        ("empty", paths) => empty(paths),
         ("populate", [path]) => populate(Path::new(path)),
         ("open", []) => open_many(),
+        ("hoard", []) => hoard(),
+        ("cope", [_, ..]) => cope(bytes),
+        ("hold", [_, ..]) => cope(bytes).and_then(|()| pause_for_ever()),
         ("signal-all", [signal]) => signal_all(number(signal)?),
         ("shout", []) => shout(),
         ("flip", [path, target]) => flip(Path::new(path), Path::new(target)),
@@ -83,7 +99,7 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
         ("fetch", [name, to, host, family]) => talk::fetch(name, port(to)?, host, family),
         ("say", [name, to, words]) => talk::say(name, port(to)?, words),
         ("upload", [name, to, bytes]) => talk::upload(name, port(to)?, number(bytes)?),
-        ("hold", [name, to, count]) => talk::hold(name, port(to)?, number(count)?),
+        ("keep", [name, to, count]) => talk::keep(name, port(to)?, number(count)?),
         ("datagram", [name, to]) => talk::datagram(name, port(to)?),
         _ => Err(USAGE),
     }
@@ -97,7 +113,7 @@ fn number(text: &str) -> Result<usize, Refused> {
     text.parse().map_err(|_| USAGE)
 }
 
-fn say(text: &str) -> Tried {
+pub(crate) fn say(text: &str) -> Tried {
     io::stdout().write_all(text.as_bytes())?;
     io::stdout().write_all(b"\n")?;
     Ok(io::stdout().flush()?)
@@ -140,7 +156,6 @@ fn caller(state: &str, program: &str, arguments: &[&str]) -> Tried {
             ask(libc::SYS_close_range, &[0, 2, 0])?;
         }
         ("limits-files", bytes) => {
-            ignore(libc::SIGXFSZ)?;
             let bytes = number(bytes)?.to_ne_bytes();
             let both = keep(bytes.into_iter().chain(bytes).collect());
             ask(libc::SYS_prlimit64, &[0, libc::RLIMIT_FSIZE as usize, both])?;
@@ -387,6 +402,20 @@ fn fill(path: &Path, mebibytes: usize) -> Tried {
     Ok(())
 }
 
+/// Removes all that can be removed, and says why not all of it could.
+fn empty(paths: &[&str]) -> Tried {
+    let mut first = Ok(());
+    for path in paths {
+        let removed = match fs::symlink_metadata(path) {
+            Ok(it) if it.is_dir() => fs::remove_dir_all(path),
+            Ok(_) => fs::remove_file(path),
+            Err(error) => Err(error),
+        };
+        first = first.and(removed);
+    }
+    Ok(first?)
+}
+
 /// Makes empty files until the kernel refuses.
 fn populate(path: &Path) -> Tried {
     for index in 0..FILES_TRIED {
@@ -411,6 +440,22 @@ fn open_many() -> Tried {
         }
     }
     Ok(())
+}
+
+/// Opens files until the kernel refuses, and never closes them.
+fn hoard() -> Tried {
+    for _ in 0..FILES_TRIED {
+        _ = File::open("/dev/null")?.into_raw_fd();
+    }
+    Ok(())
+}
+
+/// Whatever the kernel refuses, this goes on.
+fn cope(words: &[OsString]) -> Tried {
+    match act(words) {
+        Ok(()) | Err(Refused::By(_)) => ready(),
+        Err(refused) => Err(refused),
+    }
 }
 
 /// Sends a signal to every process there may be but this one and its parent. 0: one was there.

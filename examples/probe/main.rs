@@ -6,10 +6,11 @@
 //!
 //! `probe -- do STEP , STEP ...` makes system calls one after the other (see [`steps`]), `probe --
 //! as-root do ...` makes them with every capability in namespaces of its own, and the other words
-//! are acts that no list of calls can express (see [`acts`]).
+//! are acts that no list of calls can express (see [`acts`], and [`exec`] for starting programs).
 #![expect(unsafe_code, reason = "what it tries are system calls, also those that no library makes")]
 
 mod acts;
+mod exec;
 mod steps;
 mod system;
 mod talk;

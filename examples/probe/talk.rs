@@ -33,7 +33,7 @@ pub(crate) fn fetch(name: &str, port: u16, host: &str, family: &str) -> Tried {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let body = answer.windows(4).position(|it| it == b"\r\n\r\n").map_or(0, |it| it + 4);
-    print(&answer[body..])
+    print(answer.get(body..).unwrap_or_default())
 }
 
 /// Sends bytes, given as `\xNN` and text, then prints what comes back.
@@ -53,8 +53,7 @@ pub(crate) fn upload(name: &str, port: u16, count: usize) -> Tried {
     let chunk = [b'.'; CHUNK_BYTES];
     let mut left = count;
     while left > 0 {
-        let part = &chunk[..left.min(CHUNK_BYTES)];
-        match stream.write(part) {
+        match stream.write(chunk.get(..left).unwrap_or(&chunk)) {
             Ok(written) => left -= written,
             Err(error) => {
                 print((count - left).to_string().as_bytes())?;
@@ -69,7 +68,7 @@ pub(crate) fn upload(name: &str, port: u16, count: usize) -> Tried {
 }
 
 /// Holds so many connections at once, says "ready", and prints what the last of them brings.
-pub(crate) fn hold(name: &str, port: u16, count: usize) -> Tried {
+pub(crate) fn keep(name: &str, port: u16, count: usize) -> Tried {
     let at = addresses(name, port)?;
     let held = (0..count).map(|_| connect(&at)).collect::<Result<Vec<_>, _>>()?;
     print(b"ready")?;

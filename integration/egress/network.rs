@@ -156,7 +156,7 @@ impl Net {
             };
             let mut bytes = answer(&query, &name, kind, &addresses, alias);
             if says.is_none() {
-                bytes[3] |= u8::from(Rcode::NXDOMAIN.to_int());
+                bytes[3] |= Rcode::NXDOMAIN.to_int();
             }
             socket.send_to(&bytes, from).unwrap();
         }

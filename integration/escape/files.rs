@@ -67,5 +67,7 @@ attempts! {
     the_memory_of_init_cannot_be_written: Attempt::new("F20", "do openat -100 s:/proc/1/mem 2", &[EACCES, EPERM, EROFS]).without_control("process 1 is somebody else's outside as well");
     a_system_file_cannot_be_truncated: Attempt::new("F21", "do openat -100 s:/usr/bin/env 1", &[EROFS, EACCES]).without_control("only root may, outside");
     a_system_file_cannot_be_opened_for_writing: Attempt::new("F21b", "do openat -100 s:/etc/passwd 1", &[EROFS, EACCES]).without_control("only root may, outside");
+    the_mode_of_a_device_of_the_host_cannot_be_changed: Attempt::new("F23c", "do fchmodat -100 s:/dev/null 0o666", &[EROFS]).outside_answers(&[0, EPERM]);
+    the_times_of_a_device_of_the_host_cannot_be_changed: Attempt::new("F23d", "do utimensat -100 s:/dev/null 0 0", &[EROFS]).outside_answers(&[0, EPERM]);
     a_socket_of_the_host_is_not_in_the_view: Attempt::new("F22", "do socket 1 1 0 , connect %1 un:{out}/canary.sock", &[ENOENT]).calls_host();
 }

@@ -67,6 +67,8 @@ attempts! {
     nothing_gets_a_set_user_bit: Attempt::new("F24", "do fchmodat -100 s:README.md 0o4755", &[EPERM]);
     nothing_gets_a_set_group_bit: Attempt::new("F24b", "do fchmodat2 -100 s:README.md 0o2755 0", &[EPERM]);
     no_open_file_gets_a_set_user_bit: Attempt::new("F24c", "do openat -100 s:README.md 0 , fchmod %1 0o4755", &[EPERM]);
+    no_file_is_made_with_a_set_user_bit: Attempt::new("F24d", "do openat -100 s:made 0x41 0o4755", &[EPERM]);
+    nothing_is_opened_with_a_mode_that_no_filter_sees: Attempt::new("F24f", "do openat2 -100 s:README.md z:24 24", &[ENOSYS]);
     no_device_can_be_made: Attempt::new("F23", "do mknodat -100 s:device 0o20666 0x105", &[EPERM]).without_control(ONLY_ROOT);
     no_disk_can_be_made: Attempt::new("F23b", "do mknodat -100 s:disk 0o60666 0x800", &[EPERM]).without_control(ONLY_ROOT);
     nothing_can_be_typed_into_a_terminal: Attempt::new("Y01", "do ioctl 0 0x5412 z:1", &[EPERM]).outside_answers(&[ENOTTY]);

@@ -4,6 +4,7 @@ mod files;
 mod kernel;
 mod processes;
 mod programs;
+mod race;
 mod talking;
 
 use crate::attempt::{Attempt, Verdict, verdict};

@@ -45,11 +45,13 @@ pub(super) fn answer(query: &[u8], know: &mut dyn FnMut(&Asked) -> Answer) -> Op
         return None;
     }
     if header.opcode() != Opcode::QUERY {
-        return error(&message, Rcode::NOTIMP);
+        return Some(error(&message, Rcode::NOTIMP));
     }
-    let Ok(question) = message.sole_question() else { return error(&message, Rcode::FORMERR) };
+    let Ok(question) = message.sole_question() else {
+        return Some(error(&message, Rcode::FORMERR));
+    };
     if question.qclass() != Class::IN {
-        return error(&message, Rcode::REFUSED);
+        return Some(error(&message, Rcode::REFUSED));
     }
     let kind = question.qtype();
     let found = know(&asked(question.qname()));
@@ -80,9 +82,8 @@ pub(super) fn answer(query: &[u8], know: &mut dyn FnMut(&Asked) -> Answer) -> Op
     Some(additional.finish())
 }
 
-fn error(message: &Message<&[u8]>, rcode: Rcode) -> Option<Vec<u8>> {
-    let answer = MessageBuilder::new_vec().start_error(message, rcode);
-    Some(answer.finish())
+fn error(message: &Message<&[u8]>, rcode: Rcode) -> Vec<u8> {
+    MessageBuilder::new_vec().start_error(message, rcode).finish()
 }
 
 fn asked(name: &ParsedName<&[u8]>) -> Asked {
@@ -96,7 +97,7 @@ fn asked(name: &ParsedName<&[u8]>) -> Asked {
     bytes.pop();
     let parsed = if dotted { Err(NameError::Letter) } else { HostName::parse(&bytes) };
     match parsed {
-        Ok(name) if name.as_str().ends_with(".arpa") => Asked::Reverse,
+        Ok(name) if name.as_str().rsplit('.').next() == Some("arpa") => Asked::Reverse,
         Ok(name) => Asked::Name(name),
         Err(error) => Asked::NoName(bytes.escape_ascii().to_string(), error),
     }

@@ -1,10 +1,10 @@
 //! The one thing that is read of TLS: whom a client says it speaks to.
 //!
-//! A ClientHello (RFC 8446, 4.1.2) comes in clear and whole before anything else. Every length is
+//! A `ClientHello` (RFC 8446, 4.1.2) comes in clear and whole before anything else. Every length is
 //! checked against what is there, everything has to add up to the end, and what is said twice is
 //! refused, so that nobody behind this can read it differently.
 
-/// A ClientHello is a few hundred bytes, and about two thousand with post-quantum keys.
+/// A `ClientHello` is a few hundred bytes, and about two thousand with post-quantum keys.
 pub(super) const HELLO_BYTES_MAX: usize = 32 << 10;
 
 const HANDSHAKE: u8 = 22;

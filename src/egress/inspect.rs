@@ -1,7 +1,7 @@
 //! Whether what a client says first agrees with the name it connected to.
 //!
 //! A server may hold many names, and answers for the one that it is told. So where the first bytes
-//! say a name, in a ClientHello or in the head of a cleartext HTTP request, it must be the one that
+//! say a name, in a `ClientHello` or in the head of a cleartext HTTP request, it must be the one that
 //! was decided about. Only the first message is looked at: what follows in the same stream is not
 //! seen here, nor is anything inside TLS.
 
@@ -173,8 +173,8 @@ mod tests {
         check(b"EHLO me.test\r\n", "pass");
         check(b"PING\r\n", "pass");
         check(b"anything", "pass");
-        check(&[b'.'; 20_000], "pass");
-        check(&[b'A'; 20_000], "pass");
+        check(&vec![b'.'; 20_000], "pass");
+        check(&vec![b'A'; 20_000], "pass");
         check(b"SUBSCRIBE", "more");
         check(b"\0\0\0\x08\x04\xd2\x16\x2f", "pass");
     }

@@ -197,7 +197,8 @@ impl Stream<'_> {
             self.turn(pair, state, done).await?;
             let read = take(pair, state, self.from, self.way, &mut buffer).await?;
             if read == 0 {
-                return self.end(done);
+                self.end(done);
+                return Ok(());
             }
             write_all(self.to, buffer.get(..read).unwrap_or_default()).await?;
             self.sent = self.sent.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
@@ -208,7 +209,8 @@ impl Stream<'_> {
             self.turn(pair, state, done).await?;
             let read = self.fill(pair, state, &pipe).await?;
             if read == 0 {
-                return self.end(done);
+                self.end(done);
+                return Ok(());
             }
             pipe.empty(self.to, read).await?;
         }
@@ -253,11 +255,10 @@ impl Stream<'_> {
     }
 
     /// The sender has said everything: the other side hears that, and may go on itself.
-    fn end(&self, done: &Cell<bool>) -> Result<(), End> {
+    fn end(&self, done: &Cell<bool>) {
         done.set(true);
         // The other side may be gone already, which its own direction finds out.
         _ = shutdown(self.to.as_raw_fd(), Shutdown::Write);
-        Ok(())
     }
 }
 

@@ -5,19 +5,33 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::inside::{self, Inside};
 use super::profiles::profile_for;
 use super::{Ask, Considered, Directories, EngineError, Ready, Surroundings};
 use crate::host;
-use crate::model::{Arg, HostFacts, Level, ProgramFact, Request};
+use crate::model::{Arg, HostFacts, Level, ProgramFact, Request, Tree, is_plain, walk_order};
 use crate::plan::{self, syscalls};
-use crate::policy::{self, Verdict};
+use crate::policy::{self, Verdict, shell};
 use crate::profile::{self, Ladder, Profile, Settings};
 
 /// Decides and compiles. May probe the machine and remember what it found; runs nothing.
 pub fn consider(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
+    let inside = inside::look_into(&ask, around)?;
+    consider_inside(ask, inside.as_ref(), around)
+}
+
+/// The same for a session that is open already.
+pub(super) fn consider_inside(
+    mut ask: Ask,
+    inside: Option<&Inside>,
+    around: &Surroundings,
+) -> Result<Considered, EngineError> {
     let settings = around.settings()?;
+    if let Some(inside) = inside.filter(|it| !it.disposable) {
+        ask.level = ask.level.or(Some(inside.session.manifest.level));
+    }
     let level = ask.level.unwrap_or(settings.default_level);
-    match consider_below(&settings, level, ask, around)? {
+    match consider_below(&settings, level, ask, inside, around)? {
         Considered::Ready(ready) if ready.request.level.needs_grant() => {
             let Ready { request, permit, profile, .. } = *ready;
             let refusal = policy::without_grant(&request, &permit);
@@ -32,16 +46,23 @@ pub(super) fn consider_below(
     settings: &Settings,
     level: Level,
     ask: Ask,
+    inside: Option<&Inside>,
     around: &Surroundings,
 ) -> Result<Considered, EngineError> {
     tracing::Span::current().record("level", level.number());
     let layers = around.layers()?;
     let mut host = host::facts(&around.directories.state.join("host"), plan::lasting_paths)?;
-    host.state_directories = state_directories(&around.directories);
-    let (cwd, workspace) = places(&ask, around)?;
-    let names = names(&ask.argv);
-    let mut profile = profile_for(level, &layers, Some(&names))?;
-    find_paths(&mut host, &profile, &workspace, around)?;
+    host.state_directories = state_directories(&around.directories)?;
+    host.user_home = around.user_home.as_ref().and_then(|it| fs::canonicalize(it).ok());
+    let (cwd, workspace) = match inside.filter(|it| !it.disposable) {
+        Some(inside) => (inside.cwd(&ask, around)?, inside.workspace().to_owned()),
+        None => places(&ask, around)?,
+    };
+    let argv = shell::carried(&ask.argv).unwrap_or(ask.argv);
+    // A text for a shell may name any program.
+    let names = (!shell::may_have_text(&argv)).then(|| names(&argv));
+    let mut profile = profile_for(level, &layers, names.as_deref(), &around.directories.state)?;
+    find_paths(&mut host, &profile, &workspace, inside, around)?;
     if !profile.network.destinations.is_empty() {
         host.nameservers = match settings.resolver {
             Some(resolver) => vec![resolver],
@@ -49,20 +70,23 @@ pub(super) fn consider_below(
         };
     }
     let ceiling = settings.ceiling;
-    let program = program(&ask.argv, &profile, &host, &around.home, (&cwd, &workspace))?;
+    let mut program = program(&argv, &profile, &host, &around.home, (&cwd, &workspace))?;
+    if let (Some(inside), Some(word)) = (inside, argv.first()) {
+        program = inside.program(word, &cwd, program)?;
+    }
     // A rule may be about the name of the object behind a link.
-    if let Some(name) = canonical_name(&program)
+    if let (Some(name), Some(names)) = (canonical_name(&program), &names)
         && !names.contains(&name)
     {
         let names: Vec<&str> = names.iter().copied().chain([name]).collect();
-        profile = profile_for(level, &layers, Some(&names))?;
+        profile = profile_for(level, &layers, Some(&names), &around.directories.state)?;
     }
     if let Some(wall) = ask.wall_max {
         profile.limits.wall.max = profile.limits.wall.max.min(wall);
     }
     let request = Request {
         program,
-        argv: ask.argv,
+        argv,
         level,
         cwd,
         workspace,
@@ -70,15 +94,17 @@ pub(super) fn consider_below(
         environment: environment(around),
         ids: ask.ids,
         streams: ask.streams,
+        tree: inside.map_or(Ok(Tree::Itself), Inside::tree)?,
     };
     let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
         let profile = only(ladder, level)?;
-        let filter = syscalls::compiled(profile.syscalls.table, host.arch);
+        let gate = plan::gate(&host);
+        let filter = syscalls::compiled(profile.syscalls.table, host.arch, gate);
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
         return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
     }
-    explain_refusal(ceiling, request, &layers)
+    explain_refusal(ceiling, request, &layers, around)
 }
 
 /// Decides once more with every level at hand, so that the refusal can say which one would do.
@@ -86,10 +112,11 @@ fn explain_refusal(
     ceiling: Level,
     request: Request,
     layers: &[profile::Layer],
+    around: &Surroundings,
 ) -> Result<Considered, EngineError> {
     let levels = Level::ALL.into_iter().filter(|it| *it <= ceiling.max(request.level));
     let profiles = levels
-        .map(|level| Ok((level, profile_for(level, layers, None)?)))
+        .map(|level| Ok((level, profile_for(level, layers, None, &around.directories.state)?)))
         .collect::<Result<BTreeMap<_, _>, EngineError>>()?;
     let ladder = Ladder { ceiling, profiles };
     let verdict = policy::decide(&request, &ladder);
@@ -123,22 +150,29 @@ fn canonical_name(program: &ProgramFact) -> Option<&str> {
 }
 
 /// Looks up every path that the profile names.
-fn find_paths(
+pub(super) fn find_paths(
     host: &mut HostFacts,
     profile: &Profile,
     workspace: &Path,
+    inside: Option<&Inside>,
     around: &Surroundings,
 ) -> Result<(), EngineError> {
     let wanted = plan::wanted_paths(profile, workspace, &around.home, &host.state_directories);
     host.paths.extend(host::look(&wanted)?);
+    if let Some(inside) = inside {
+        inside.correct(host, &wanted)?;
+    }
     let behind = plan::wanted_behind_links(profile, workspace, &host.paths);
     host.paths.extend(host::look(&behind)?);
+    if let Some(inside) = inside {
+        inside.correct(host, &behind)?;
+    }
     Ok(())
 }
 
 /// Where the command starts, and the tree it belongs to: the closest directory above that is a git
 /// checkout, unless the caller names one.
-fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathBuf), EngineError> {
+pub(super) fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathBuf), EngineError> {
     /// Directories looked at on the way up.
     const DEPTH_MAX: usize = 64;
     let canonical = |path: &Path| {
@@ -147,7 +181,8 @@ fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathBuf), Engine
     let start = around.cwd.as_deref().ok_or(EngineError::NoDirectory)?;
     let cwd = match &ask.directory {
         Some(directory) => canonical(&start.join(directory))?,
-        None => canonical(start)?,
+        // The kernel's own name of it, which has no links in it.
+        None => start.to_path_buf(),
     };
     if let Some(workspace) = &ask.workspace {
         let workspace = canonical(&start.join(workspace))?;
@@ -171,15 +206,21 @@ fn places(ask: &Ask, around: &Surroundings) -> Result<(PathBuf, PathBuf), Engine
     Ok((cwd, workspace))
 }
 
-fn state_directories(directories: &Directories) -> Vec<PathBuf> {
-    [&directories.state, &directories.system, &directories.user]
-        .into_iter()
-        .map(|it| fs::canonicalize(it).unwrap_or_else(|_| it.clone()))
-        .collect()
+pub(super) fn state_directories(directories: &Directories) -> Result<Vec<PathBuf>, EngineError> {
+    let spelled = [&directories.state, &directories.system, &directories.user];
+    let mut sorted = spelled.map(PathBuf::clone);
+    sorted.sort_unstable_by(|a, b| walk_order(a, b));
+    let found = host::look(&sorted)?;
+    let canonical = |it: &PathBuf| match found.get(it) {
+        Some(fact) => fact.canonical.clone(),
+        None if is_plain(it) => it.clone(),
+        None => fs::canonicalize(it).unwrap_or_else(|_| it.clone()),
+    };
+    Ok(spelled.map(canonical).to_vec())
 }
 
 /// Names that are text pass to the profile's allowlist; others could not be on it.
-fn environment(around: &Surroundings) -> BTreeMap<String, Arg> {
+pub(super) fn environment(around: &Surroundings) -> BTreeMap<String, Arg> {
     around
         .environment
         .iter()
@@ -190,7 +231,7 @@ fn environment(around: &Surroundings) -> BTreeMap<String, Arg> {
 }
 
 /// What the first word names, looked up the way the command's own `PATH` will be.
-fn program(
+pub(super) fn program(
     argv: &[Arg],
     profile: &Profile,
     host: &HostFacts,

@@ -10,6 +10,7 @@ use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
 use super::consider::consider_below;
+use super::inside;
 use super::{Ask, Considered, EngineError, Surroundings};
 use crate::host;
 use crate::ledger;
@@ -20,8 +21,8 @@ use crate::profile::{self, Findings, Layer, Profile, Settings, Source};
 /// What has been recorded: reading and checking the ledger.
 pub mod audit {
     pub use crate::ledger::{
-        Anchor, Answer, Body, Control, Entry, Follow, Format, LedgerError, Problem, Record, Report,
-        export, show, tail, verify,
+        Anchor, Answer, Body, Control, Entry, Follow, Format, LedgerError, Outcome, Problem,
+        Record, Report, export, show, tail, verify,
     };
 }
 
@@ -39,7 +40,9 @@ pub use crate::plan::{PromiseState, explain as explain_plan};
 pub fn foresee(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
     let settings = around.settings()?;
     let level = ask.level.unwrap_or(settings.default_level);
-    consider_below(&Settings { ceiling: Level::ProductionWrites, ..settings }, level, ask, around)
+    let inside = inside::look_into(&ask, around)?;
+    let settings = Settings { ceiling: Level::ProductionWrites, ..settings };
+    consider_below(&settings, level, ask, inside.as_ref(), around)
 }
 
 impl Surroundings {
@@ -232,7 +235,7 @@ fn memory(host: &HostFacts) -> PromiseHere {
 
 fn processes(host: &HostFacts) -> PromiseHere {
     let promise = "a run's processes stay within the profile's limit";
-    if !host.is_root() {
+    if !host.is_root() || host.cgroup.is_some() {
         return PromiseHere::kept(promise);
     }
     PromiseHere::not(

@@ -2,19 +2,23 @@
 
 use std::cell::RefCell;
 
+use super::gate::Keeper;
+use super::inside::Inside;
 use super::record::{conclude, decision, quarantined, redact, start_record};
 use super::way_out::WayOut;
 use super::{EngineError, Ready, Surroundings};
+use crate::launch::gate::Judge;
 use crate::launch::watched::{self, Guarded, Left, Settled, Undone, WatchError};
 use crate::launch::{self, Ended, Launch};
-use crate::ledger::{Answer, Decision, Ledger, Record};
-use crate::model::{Denial, Layer, Level, Outcome, Request, Status, Usage};
+use crate::ledger::{Answer, Decision, ExecEnd, Ledger, Record};
+use crate::model::{Denial, Layer, Level, Outcome, Status, Usage};
 use crate::plan::{Receipt, RecordedPlan, SandboxPlan, ViewEntry, Watched, What};
 use crate::profile::Durable;
 
 /// Records, launches and concludes.
 pub(super) fn launch(
     ready: Ready,
+    inside: Option<&Inside>,
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<Outcome, EngineError> {
@@ -37,17 +41,25 @@ pub(super) fn launch(
         ledger.sync()?;
     }
     let start = start_record(&run, &plan, digest)?;
-    let Request { ids, level, workspace, .. } = request;
+    let level = request.level;
     let watched = plan.watched.clone();
     let guarded = guarded(&plan);
+    let keeper = RefCell::new(Keeper::new(&request, &plan, around)?);
+    let ledger = RefCell::new(ledger);
+    let (root, in_place, held) = match inside {
+        None => (request.workspace.clone(), watched.clone(), guarded),
+        Some(it) => (it.watched_root(), it.watched(&watched), it.guarded(guarded)),
+    };
     drop((permit, profile));
     let way_out = RefCell::new(WayOut::start(&plan)?);
     let gateway = way_out.borrow().channel()?;
-    let mut watch = None;
-    let mut arm = || -> Result<(), WatchError> {
-        watch = watched::arm(&around.directories.state, &run, &workspace, &watched, &guarded)?;
+    let watch = RefCell::new(None);
+    let arm = || -> Result<(), WatchError> {
+        let state = &around.directories.state;
+        watch.replace(watched::arm(state, &run, &root, &in_place, &held)?);
         Ok(())
     };
+    let mut settled = None;
     let ended = launch::run(Launch {
         recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
@@ -57,10 +69,22 @@ pub(super) fn launch(
             arm().map_err(|error| error.to_string())?;
             way_out.borrow_mut().ready()
         },
-        overlapped: &mut || ledger.sync().map_err(|error| error.to_string()),
+        judge: Judge {
+            decide: &mut |fact| keeper.borrow_mut().decide(fact),
+            told: &mut |fact, answer, became| {
+                keeper.borrow_mut().told(fact, answer, became, &mut ledger.borrow_mut());
+            },
+        },
+        overlapped: &mut || ledger.borrow().sync().map_err(|error| error.to_string()),
+        over: &mut || settled = watch.take().map(watched::Watch::settle),
     });
     let seen = way_out.into_inner().finish();
-    let Settled { undone, changed, left } = watch.map(watched::Watch::settle).unwrap_or_default();
+    let ledger = ledger.into_inner();
+    let settled = settled.or_else(|| watch.take().map(watched::Watch::settle)).unwrap_or_default();
+    let Settled { undone, changed, left } = match inside {
+        Some(inside) => inside.renamed(settled),
+        None => settled,
+    };
     let Ended { status, started, usage, mut denials, mut notes } =
         ended.unwrap_or_else(|error| Ended {
             status: Status::Failed { reason: error.to_string() },
@@ -74,22 +98,46 @@ pub(super) fn launch(
         notes.extend(seen.notes);
     }
     let network = seen.traffic;
+    let (status, mut records) = match keeper.into_inner().finish() {
+        Ok((records, refused)) => {
+            denials.extend(refused);
+            (status, records)
+        }
+        Err(reason) => (Status::Failed { reason }, Vec::new()),
+    };
     denials.extend(undone.iter().map(|it| protected(level, &watched, it)));
     denials.extend(changed.iter().chain(&left).map(|it| not_as_before(level, &watched, it)));
-    let mut records = quarantined(&run, &undone)?;
     if started {
         records.insert(0, start);
     }
+    records.extend(quarantined(&run, &undone)?);
     denials.iter_mut().for_each(redact);
-    let concluded = conclude(records, &run, &status, usage, &network, &denials, ledger, around);
-    let status = match concluded {
+    let end = ExecEnd {
+        run: run.clone(),
+        status: status.clone(),
+        exit_code: status.exit_code(),
+        usage,
+        network: network.clone(),
+        denials: u32::try_from(denials.len()).unwrap_or(u32::MAX),
+    };
+    let status = match conclude(records, end, &denials, ledger, around) {
         Ok(()) => status,
         Err(error) => {
             let reason = format!("the command ran, but its end could not be recorded: {error}");
             Status::Failed { reason }
         }
     };
-    Ok(Outcome { ids, level, status, denials, gaps, notes, usage, network })
+    Ok(Outcome {
+        ids: request.ids,
+        level,
+        status,
+        denials,
+        gaps,
+        notes,
+        changes: Vec::new(),
+        usage,
+        network,
+    })
 }
 
 /// The protected objects that the run finds in place.

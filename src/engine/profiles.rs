@@ -1,11 +1,14 @@
 //! Finding the profiles in force: the built-in ones, and what the organisation and the user changed.
+//!
+//! Only regular files of a sensible size are read: a pipe would keep the run waiting for ever.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{EngineError, Surroundings};
+use super::{EngineError, Surroundings, kept};
 use crate::model::Level;
 use crate::profile::{self, Profile, Settings};
 
@@ -14,7 +17,7 @@ impl Surroundings {
     pub fn settings(&self) -> Result<Settings, EngineError> {
         let read = |directory: &Path| {
             let path = directory.join(profile::SETTINGS_FILE);
-            match fs::read_to_string(&path) {
+            match read_small(&path) {
                 Ok(text) => Ok(Some(profile::Source { name: path.display().to_string(), text })),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(EngineError::Read { path, source }),
@@ -28,7 +31,7 @@ impl Surroundings {
 
     /// The whole profile of one level, with the organisation's and the user's changes.
     pub fn profile(&self, level: Level) -> Result<Profile, EngineError> {
-        profile_for(level, &self.layers()?, None)
+        profile_for(level, &self.layers()?, None, &self.directories.state)
     }
 
     /// The files of the organisation and of the user, where there are any.
@@ -45,12 +48,13 @@ impl Surroundings {
     }
 }
 
-/// The profile of a level: where nobody has changed anything, only what concerns the named programs,
-/// if any are named.
+/// The profile of a level, or only what concerns the named programs, if any are named. Where somebody
+/// changed something it may be remembered from an earlier run.
 pub(super) fn profile_for(
     level: Level,
     layers: &[profile::Layer],
     programs: Option<&[&str]>,
+    state: &Path,
 ) -> Result<Profile, EngineError> {
     if layers.is_empty() {
         let decoded = match programs {
@@ -59,9 +63,32 @@ pub(super) fn profile_for(
         };
         return decoded.map_err(|error| EngineError::Profile(error.to_string()));
     }
+    let key = profile::key(level, layers);
+    if let Some(known) = kept::recall(state, key, programs) {
+        return Ok(known);
+    }
     let mut all = vec![profile::built_in_layer()];
     all.extend_from_slice(layers);
-    profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))
+    let profile =
+        profile::load(level, &all).map_err(|error| EngineError::Profile(error.render(false)))?;
+    kept::remember(state, key, profile.clone());
+    Ok(profile)
+}
+
+/// The text of a regular file that is no larger than a person would write it.
+fn read_small(path: &Path) -> io::Result<String> {
+    const BYTES_MAX: u64 = 4 << 20;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    // One byte more than allowed shows that there is more.
+    let count = file.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    if u64::try_from(count).is_ok_and(|it| it > BYTES_MAX) {
+        return Err(io::Error::other(format!("it is larger than {BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 /// The profile files of a directory, by name; a directory that does not exist has none.
@@ -79,7 +106,7 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
         if !wanted || path.extension() != Some(OsStr::new("toml")) {
             continue;
         }
-        let text = fs::read_to_string(&path).map_err(|error| failed(&path, error))?;
+        let text = read_small(&path).map_err(|error| failed(&path, error))?;
         found.push(profile::Source { name: path.display().to_string(), text });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));

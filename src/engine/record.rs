@@ -10,7 +10,7 @@ use crate::launch::watched::Undone;
 use crate::ledger::{
     Answer, Decision, DenialSeen, ExecEnd, ExecStart, Ledger, Quarantine, Record, Redactor,
 };
-use crate::model::{Arg, Denial, Digest, Outcome, Request, Status, Traffic, Usage};
+use crate::model::{Arg, Denial, Digest, Outcome, Request, Status, Usage, printable};
 use crate::plan::SandboxPlan;
 use crate::profile::Profile;
 
@@ -63,19 +63,20 @@ pub(super) fn refuse(
         denials: vec![denial],
         gaps: Vec::new(),
         notes: Vec::new(),
+        changes: Vec::new(),
         usage: Usage::default(),
         network: Vec::new(),
     })
 }
 
-/// Takes what looks like a secret out of what is shown, as the ledger does with what it records.
+/// Takes what looks like a secret out of what is shown, as the ledger does with what it records, and
+/// what would act on the terminal that shows it: names of programs and files can hold anything.
 pub(super) fn redact(denial: &mut Denial) {
     let redactor = Redactor::default();
-    for text in [&mut denial.object, &mut denial.reason, &mut denial.next] {
+    let texts = [&mut denial.object, &mut denial.reason, &mut denial.next];
+    for text in texts.into_iter().chain(&mut denial.allow_with) {
         redactor.text(text);
-    }
-    if let Some(text) = &mut denial.allow_with {
-        redactor.text(text);
+        *text = printable(text);
     }
 }
 
@@ -95,27 +96,18 @@ pub(super) fn start_record(
 
 pub(super) fn conclude(
     mut records: Vec<Record>,
-    run: &str,
-    status: &Status,
-    usage: Usage,
-    network: &[Traffic],
+    end: ExecEnd,
     denials: &[Denial],
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<(), EngineError> {
     records.extend(denials.iter().map(|denial| {
-        let seen = DenialSeen { run: run.to_owned(), denial: denial.clone() };
+        let seen = DenialSeen { run: end.run.clone(), denial: denial.clone() };
         Record::Denial(Box::new(seen))
     }));
-    records.push(Record::ExecEnd(ExecEnd {
-        run: run.to_owned(),
-        status: status.clone(),
-        exit_code: status.exit_code(),
-        usage,
-        network: network.to_vec(),
-        denials: u32::try_from(denials.len()).unwrap_or(u32::MAX),
-    }));
-    let elapsed = jiff::SignedDuration::from_millis(i64::try_from(usage.wall_ms).unwrap_or(0));
+    let elapsed = i64::try_from(end.usage.wall_ms).unwrap_or(0);
+    records.push(Record::ExecEnd(end));
+    let elapsed = jiff::SignedDuration::from_millis(elapsed);
     let now = around.now.checked_add(elapsed).unwrap_or(around.now);
     ledger.append(now, &records)?;
     if ledger.checkpoint_due(now)? {
@@ -138,6 +130,6 @@ pub(super) fn quarantined(run: &str, undone: &[Undone]) -> Result<Vec<Record>, E
         .collect()
 }
 
-fn word(path: &Path) -> Result<Arg, EngineError> {
+pub(super) fn word(path: &Path) -> Result<Arg, EngineError> {
     Ok(Arg::new(path.as_os_str().as_bytes()).map_err(|_| LaunchError::NulByte)?)
 }

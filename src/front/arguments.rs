@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use crate::engine::{self, NeedsShell};
+use crate::engine::{self, NeedsShell, SessionChoice};
 use crate::model::{Arg, Ids, Level, Span, parse_quantity};
 
 /// What the caller asked for, in the caller's words.
@@ -28,12 +28,14 @@ pub(super) struct RunArguments {
     pub(super) ids: Ids,
     /// Print nothing about a refusal but the exit code.
     pub(super) quiet: bool,
+    pub(super) session: Option<SessionChoice>,
 }
 
 /// Every option that [`parse`] knows besides `--help`, for the test that holds it and the
 /// description in `cli` together.
 #[cfg(test)]
-pub(super) const OPTIONS: [&str; 16] = [
+pub(super) const OPTIONS: [&str; 18] = [
+    "-c",
     "--level",
     "-l",
     "--workspace",
@@ -47,6 +49,7 @@ pub(super) const OPTIONS: [&str; 16] = [
     "--agent",
     "--task",
     "--session",
+    "--discard",
     "--traceparent",
     "--quiet",
     "-q",
@@ -78,6 +81,8 @@ pub(super) enum UsageError {
     NoValue { option: &'static str, wants: &'static str },
     #[error("`{option}`: {problem}")]
     Value { option: &'static str, problem: String },
+    #[error("`-c` gives the whole text, and `{0}` behind it would be no part of it")]
+    BehindText(String),
     #[error("no command: write `rung run --level 1 -- ls`, for example")]
     NoCommand,
     #[error("word {position} of the command has a NUL byte, which no program can be given")]
@@ -98,6 +103,7 @@ pub(super) enum Parsed {
 /// Reads what follows the verb.
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
     let mut words = words.into_iter();
+    let mut script = None;
     let mut read = RunArguments {
         argv: Vec::new(),
         level: None,
@@ -109,11 +115,12 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
         terminal: TerminalChoice::Auto,
         ids: Ids::default(),
         quiet: false,
+        session: None,
     };
     while let Some(word) = words.next() {
         let bytes = word.as_bytes();
         if bytes == b"--" {
-            read.argv = command_line(words)?;
+            read.argv = if script.is_some() { command(words)? } else { command_line(words)? };
             break;
         }
         if !bytes.starts_with(b"-") || bytes == b"-" {
@@ -134,6 +141,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
             attached.clone().or_else(|| words.next()).ok_or(UsageError::NoValue { option, wants })
         };
         match name {
+            "-c" => script = Some(shell_text(value("-c", "a text for a shell")?)?),
             "--level" | "-l" => read.level = Some(level(&value("--level", "1 to 6")?)?),
             "--workspace" | "-w" => {
                 read.workspace = Some(value("--workspace", "a directory")?.into());
@@ -153,21 +161,44 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed,
             "--agent" => read.ids.agent = Some(id("--agent", value("--agent", "a name")?)?),
             "--task" => read.ids.task = Some(id("--task", value("--task", "a name")?)?),
             "--session" => {
-                read.ids.session = Some(id("--session", value("--session", "a name")?)?);
+                let name = id("--session", value("--session", "a name")?)?;
+                choose(&mut read.session, SessionChoice::Named(name))?;
             }
             "--traceparent" => {
                 let wants = "a W3C trace context";
                 read.ids.traceparent = Some(id("--traceparent", value("--traceparent", wants)?)?);
+            }
+            "--discard" if attached.is_none() => {
+                choose(&mut read.session, SessionChoice::Discard)?;
             }
             "--json" if attached.is_none() => read.json = true,
             "--quiet" | "-q" if attached.is_none() => read.quiet = true,
             _ => return Err(UsageError::Unknown(text.to_owned())),
         }
     }
+    if let Some(script) = script {
+        if let Some(first) = read.argv.first() {
+            return Err(UsageError::BehindText(first.to_string()));
+        }
+        read.argv = script;
+    }
     if read.argv.is_empty() {
         return Err(UsageError::NoCommand);
     }
     Ok(Parsed::Run(Box::new(read)))
+}
+
+/// A run writes to one place only.
+fn choose(session: &mut Option<SessionChoice>, choice: SessionChoice) -> Result<(), UsageError> {
+    if session
+        .as_ref()
+        .is_some_and(|it| std::mem::discriminant(it) != std::mem::discriminant(&choice))
+    {
+        let problem = "the run cannot be in a session and keep nothing".to_owned();
+        return Err(UsageError::Value { option: "--discard", problem });
+    }
+    *session = Some(choice);
+    Ok(())
 }
 
 fn command(words: impl Iterator<Item = OsString>) -> Result<Vec<Arg>, UsageError> {
@@ -177,6 +208,11 @@ fn command(words: impl Iterator<Item = OsString>) -> Result<Vec<Arg>, UsageError
             Arg::new(word.into_vec()).map_err(|_| UsageError::NulByte { position: index + 1 })
         })
         .collect()
+}
+
+/// `-c TEXT` is what `bash -c -- TEXT` is.
+pub(super) fn shell_text(text: OsString) -> Result<Vec<Arg>, UsageError> {
+    command(["bash", "-c", "--"].map(OsString::from).into_iter().chain([text]))
 }
 
 /// The words of a command that came whole, as one word or as several.
@@ -205,6 +241,29 @@ fn level(value: &OsString) -> Result<Level, UsageError> {
 pub(super) fn level_of(text: &str) -> Result<Level, String> {
     let number: u8 = text.parse().map_err(|_| format!("`{text}` is not a number from 1 to 6"))?;
     Level::try_from(number).map_err(|error| error.to_string())
+}
+
+/// `host`, `host:port` or `[address]:port`.
+pub(super) fn end_of(text: &str) -> Result<(String, u16), String> {
+    const PORT: u16 = 443;
+    let wrong = || format!("`{}` is no host with a port from 1 to 65535", text.escape_debug());
+    let (host, port) = match text.strip_prefix('[').and_then(|it| it.split_once(']')) {
+        Some((address, "")) => (address, None),
+        Some((address, rest)) => (address, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+        None => match text.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') => (host, Some(port)),
+            _ => (text, None),
+        },
+    };
+    let port = match port {
+        None => PORT,
+        Some(port) => port.parse().ok().filter(|it| *it > 0).ok_or_else(wrong)?,
+    };
+    let known = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '-' | '_' | ':');
+    if host.is_empty() || host.starts_with('-') || !host.chars().all(known) {
+        return Err(wrong());
+    }
+    Ok((host.to_owned(), port))
 }
 
 fn timeout(value: &OsString) -> Result<Span, UsageError> {
@@ -284,7 +343,18 @@ mod tests {
     #[test]
     fn a_whole_line_is_split_and_a_shell_line_is_refused() {
         assert_eq!(read(&["ls -l src"]).unwrap().argv.len(), 3);
-        refused(&["ls | wc"], "|");
+        refused(&["ls | wc"], "-c");
+    }
+
+    #[test]
+    fn a_text_for_a_shell_stands_behind_its_option_alone() {
+        let words = ["bash", "-c", "--", "ls | wc"].map(|it| Arg::try_from(it).unwrap());
+        assert_eq!(read(&["-c", "ls | wc"]).unwrap().argv, words);
+        assert_eq!(read(&["-c", "ls | wc", "--level", "1"]).unwrap().argv, words);
+        assert_eq!(read(&["-c", "ls | wc", "--"]).unwrap().argv, words);
+        refused(&["-c"], "needs a value");
+        refused(&["-c", "ls", "wc"], "`wc` behind it");
+        refused(&["-c", "ls", "--", "wc"], "`wc` behind it");
     }
 
     #[test]
@@ -310,5 +380,17 @@ mod tests {
             parse([OsString::from_vec(b"--\xff".to_vec())]),
             Err(UsageError::NotText(_))
         ));
+    }
+
+    #[test]
+    fn a_host_has_a_port_of_its_own_or_the_usual_one() {
+        let end = |host: &str, port| Ok((host.to_owned(), port));
+        assert_eq!(end_of("example.org"), end("example.org", 443));
+        assert_eq!(end_of("example.org:80"), end("example.org", 80));
+        assert_eq!(end_of("[::1]:80"), end("::1", 80));
+        assert_eq!(end_of("::1"), end("::1", 443));
+        for wrong in ["", ":80", "a:0", "a:x", "a:70000", "a b", "-x", "https://a", "[::1]80:"] {
+            assert!(end_of(wrong).is_err(), "{wrong}");
+        }
     }
 }

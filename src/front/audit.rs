@@ -12,8 +12,8 @@ use super::cli::AuditVerb;
 use super::words::{answer, answer_json, complain, say};
 use crate::engine::Surroundings;
 use crate::engine::inspect::audit::{
-    self, Anchor, Answer, Body, Control, Entry, Follow, Format, LedgerError, Problem, Record,
-    Report,
+    self, Anchor, Answer, Body, Control, Entry, Follow, Format, LedgerError, Outcome as Became,
+    Problem, Record, Report,
 };
 use crate::model::Status;
 
@@ -185,6 +185,19 @@ fn what(body: &Body) -> String {
             format!("{decision} level {} rule {}: {command}", it.level, it.rule)
         }
         Body::Record(Record::ExecStart(it)) => format!("start {}", it.program),
+        Body::Record(Record::Exec(it)) => {
+            let command: Vec<String> = it.argv.iter().map(ToString::to_string).collect();
+            let command = shell_words::join(&command);
+            let by = it.caller.first().map(|it| format!(" by {it}")).unwrap_or_default();
+            format!("exec {} rule {}{by}: {}: {command}", became(it.became), it.rule, it.program)
+        }
+        Body::Record(Record::ExecCount(it)) => {
+            let more = it
+                .more
+                .iter()
+                .map(|it| format!("{} {} {}", it.count, it.program, became(it.became)));
+            format!("exec and more: {}", more.collect::<Vec<_>>().join(", "))
+        }
         Body::Record(Record::ExecEnd(it)) => format!(
             "end {} (exit code {}), {} ms, {}",
             status(&it.status),
@@ -203,6 +216,12 @@ fn what(body: &Body) -> String {
             Some(place) => format!("quarantine {} in {place}: {}", it.path, it.reason),
             None => format!("quarantine removed {}: {}", it.path, it.reason),
         },
+        Body::Record(Record::Session(it)) => {
+            let id = it.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+            let of = it.of.as_ref().map(|of| format!(" of {of}")).unwrap_or_default();
+            let count = counted(it.count, "path");
+            format!("session {} {}{id}{of}: {count} of {}", it.session, it.act.name(), it.base)
+        }
         Body::Record(Record::ProfileLoad(it)) => {
             format!("profile {} level {} {}", it.profile, it.level, it.profile_digest)
         }
@@ -214,6 +233,15 @@ fn what(body: &Body) -> String {
             format!("recovered from a write cut short, {bytes} bytes dropped")
         }
         Body::Other(_) => format!("{} (not known to this version)", body.kind()),
+    }
+}
+
+fn became(it: Became) -> &'static str {
+    match it {
+        Became::Started => "started",
+        Became::Unverified => "started, traced by another task and so not verified,",
+        Became::Refused => "refused",
+        Became::Killed => "killed before its first instruction",
     }
 }
 

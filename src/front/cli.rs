@@ -11,6 +11,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::arguments::{self, RunArguments, TerminalChoice, UsageError};
+use super::session::SessionVerb;
+use crate::engine::SessionChoice;
 use crate::engine::inspect::audit::{Anchor, Format};
 use crate::model::{Digest, Ids, Level, Span, parse_quantity};
 
@@ -44,6 +46,7 @@ Exit codes:
   rung check --level 2 -- git push           would it be allowed? runs nothing
   rung explain --level 2                     what level 2 means here, in sentences
   rung doctor                                what this host can keep, by trying it
+  rung session start                         work on a layer over the tree; look, then apply
 ",
         exit_codes!()
     ),
@@ -59,13 +62,16 @@ pub(super) struct Cli {
 pub(super) enum Verb {
     /// Runs one command inside the permissions of one level
     #[command(after_help = concat!(
-        "Without a terminal the command has the caller's own streams, and rung says nothing unless
-something was refused.
+        "Files, pipes and sockets go to the command as they are; a terminal only with `--tty raw`. Rung
+says nothing unless something was refused.
 
 Examples:
   rung run --level 1 -- rg TODO src
   rung run --level 3 -- cargo test --lib
+  rung run --session fix-42 -- cargo test
+  rung run --level 3 --discard -- cargo update   see what it would change
   rung run --level 3 --timeout \"5 min\" --report out.json -- npm test
+  rung run --level 1 -c 'rg TODO src | head'
 ",
         exit_codes!()
     ))]
@@ -80,6 +86,7 @@ With --json or --report the answer is one JSON object with `decision`, `exit_cod
 Examples:
   rung check --level 1 -- git log
   rung check --json -- git push origin main
+  rung check --level 1 -c 'git log --oneline | head'
 
 Exit codes:
   0    allowed
@@ -99,6 +106,26 @@ Examples:
   rung explain --level 2 --json                the plan as data
 ")]
     Explain(ExplainOptions),
+
+    /// Says why something may be done or not, and tries it in a real sandbox to be sure
+    #[command(after_help = "\
+The decision comes from the profile; the probe starts a sandbox of the level and opens the file or
+the connection in it, without reading or changing anything. Of a command only its program is opened.
+Where the two answers differ, something is wrong with rung or with this machine: that is an alarm.
+A probe is recorded like any run, by the rule `why.probe`.
+
+Examples:
+  rung why --level 3 -- cargo test
+  rung why --level 2 --path .git/hooks
+  rung why --level 1 --path /etc/shadow --json
+  rung why --level 3 --host registry.example.org:443
+
+Exit codes:
+  0    the answers agree, whether they are yes or no
+  1    they differ
+  125  one of them could not be had
+")]
+    Why(WhyOptions),
 
     /// Lists the levels of the ladder
     #[command(after_help = "\
@@ -139,6 +166,38 @@ Exit codes:
     /// Reads and checks the ledger of all runs
     #[command(subcommand, arg_required_else_help = true)]
     Audit(AuditVerb),
+
+    /// Takes recorded decisions again under a changed profile, and says which come out differently
+    #[command(after_help = "\
+The words, the place and the level come from the ledger; programs are looked up as they are now.
+Decisions whose words look like secrets, and were therefore not recorded whole, are left out and
+counted. A decision that differs under the profile in force too is marked `since`: something else
+than this profile has changed.
+
+Examples:
+  rung replay --against ./level-3.toml        what this file would have changed
+  rung replay --against 2                     all work at level 2, whatever its level was
+  rung replay --against ./level-3.toml --run 01K9XJ4Q6T0V3W8Z5N2M7B1C4D --json
+
+Exit codes:
+  0    nothing would be different
+  1    something would
+  125  the ledger or a profile cannot be read
+")]
+    Replay {
+        /// A level's file, or the number of a level
+        #[arg(long, value_name = "PROFILE", value_hint = ValueHint::FilePath)]
+        against: PathBuf,
+        /// The id of one run (default: all runs of the ledger)
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begins, shows, applies and discards sessions
+    #[command(subcommand, arg_required_else_help = true)]
+    Session(SessionVerb),
 
     /// Prints completions for a shell
     #[command(after_help = "\
@@ -196,19 +255,26 @@ pub(super) struct RunOptions {
     /// Its task, for the records
     #[arg(long, value_name = "ID", value_parser = arguments::id_of)]
     pub(super) task: Option<String>,
-    /// Its session, for the records
-    #[arg(long, value_name = "ID", value_parser = arguments::id_of)]
+    /// Run in this session, which has a workspace of its own
+    #[arg(long, value_name = "NAME", conflicts_with = "discard")]
     pub(super) session: Option<String>,
+    /// Keep nothing of what the command writes in the workspace; list it instead
+    #[arg(long)]
+    pub(super) discard: bool,
     /// A W3C trace context, for the records
     #[arg(long, value_name = "CONTEXT", value_parser = arguments::id_of)]
     pub(super) traceparent: Option<String>,
     /// No words about a refusal, only the exit code
     #[arg(short, long)]
     pub(super) quiet: bool,
+    /// A text for a shell instead of a command: certain texts run, others are refused or decided
+    /// program by program
+    #[arg(short = 'c', value_name = "TEXT", conflicts_with = "command")]
+    pub(super) text: Option<OsString>,
     /// The command and its arguments; a single word with blanks is split as a shell would
     #[arg(
         value_name = "COMMAND",
-        required = true,
+        required_unless_present = "text",
         trailing_var_arg = true,
         value_hint = ValueHint::CommandWithArguments
     )]
@@ -219,7 +285,10 @@ impl RunOptions {
     /// The same as `rung run` would have read.
     pub(super) fn read(self) -> Result<RunArguments, UsageError> {
         Ok(RunArguments {
-            argv: arguments::command_line(self.command.into_iter())?,
+            argv: match self.text {
+                Some(text) => arguments::shell_text(text)?,
+                None => arguments::command_line(self.command.into_iter())?,
+            },
             level: self.place.level,
             workspace: self.place.workspace,
             directory: self.place.directory,
@@ -235,10 +304,15 @@ impl RunOptions {
                 run: String::new(),
                 agent: self.agent,
                 task: self.task,
-                session: self.session,
+                session: None,
                 traceparent: self.traceparent,
             },
             quiet: self.quiet,
+            session: match (self.session, self.discard) {
+                (Some(name), _) => Some(SessionChoice::Named(name)),
+                (None, true) => Some(SessionChoice::Discard),
+                (None, false) => None,
+            },
         })
     }
 }
@@ -257,9 +331,35 @@ pub(super) struct ExplainOptions {
     /// The plan as JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// A text for a shell to explain, instead of a command
+    #[arg(short = 'c', value_name = "TEXT", conflicts_with = "command")]
+    pub(super) text: Option<OsString>,
     /// The command to explain (default: `true`, which every level allows)
     #[arg(
         value_name = "COMMAND",
+        trailing_var_arg = true,
+        value_hint = ValueHint::CommandWithArguments
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WhyOptions {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// A file or a directory
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with_all = ["host", "command"])]
+    pub(super) path: Option<PathBuf>,
+    /// Another machine (default port: 443)
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = arguments::end_of, conflicts_with = "command")]
+    pub(super) host: Option<(String, u16)>,
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// A command and its arguments
+    #[arg(
+        value_name = "COMMAND",
+        required_unless_present_any = ["path", "host"],
         trailing_var_arg = true,
         value_hint = ValueHint::CommandWithArguments
     )]
@@ -319,12 +419,51 @@ Examples:
     #[command(after_help = "\
 Examples:
   rung profile blast 3
+  rung profile blast --all --json    all six levels, one JSON object each
 ")]
     Blast {
         /// The level (default: the default level)
-        #[arg(value_name = "N", value_parser = arguments::level_of)]
+        #[arg(value_name = "N", value_parser = arguments::level_of, conflicts_with = "all")]
         level: Option<Level>,
+        /// All levels, one after the other
+        #[arg(long)]
+        all: bool,
         /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Holds a table of expected verdicts against the profiles; exit code 1 if one is another
+    #[command(after_help = "\
+The table is TOML. A command is one string, or a list of words; each level that is named says what
+is expected there: allow, ask, deny or never, and the id of the rule behind it if that matters.
+
+  [[scenario]]
+  command = \"git push origin main\"
+  because = \"nothing leaves before somebody has looked\"
+  level-2 = \"deny git.push\"
+  level-4 = \"ask\"
+
+Only the words are decided: a plain name counts as a program of the system, so the table means the
+same on every machine. Nothing runs and nothing is recorded.
+
+Examples:
+  rung profile test scenarios.toml
+  rung profile test scenarios.toml --with ./level-3.toml   what a changed level would do
+  rung profile test scenarios.toml --json
+
+Exit codes:
+  0    every expectation holds
+  1    one does not
+  125  the table or a profile cannot be read
+")]
+    Test {
+        /// The table
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// A level's file, on top of what is in force
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        with: Option<PathBuf>,
+        /// Every expectation as JSON
         #[arg(long)]
         json: bool,
     },

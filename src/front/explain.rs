@@ -16,7 +16,11 @@ const ANY_COMMAND: &str = "true";
 pub(super) fn explain(options: cli::ExplainOptions, around: &Surroundings) -> ExitCode {
     let command =
         if options.command.is_empty() { vec![ANY_COMMAND.into()] } else { options.command };
-    let argv = match arguments::command_line(command.into_iter()) {
+    let argv = match options.text {
+        Some(text) => arguments::shell_text(text),
+        None => arguments::command_line(command.into_iter()),
+    };
+    let argv = match argv {
         Ok(argv) => argv,
         Err(error) => return complain(&error.to_string(), USAGE),
     };
@@ -28,6 +32,7 @@ pub(super) fn explain(options: cli::ExplainOptions, around: &Surroundings) -> Ex
         wall_max: None,
         ids: Ids::default(),
         streams: Streams::Inherit,
+        session: None,
     };
     match inspect::foresee(ask, around) {
         Ok(Considered::Ready(ready)) if options.json => answer_json(&ready.plan),

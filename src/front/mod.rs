@@ -11,7 +11,10 @@ mod doctor;
 mod explain;
 mod manual;
 mod profile;
+mod replay;
 mod run;
+mod session;
+mod why;
 mod words;
 
 use std::collections::BTreeMap;
@@ -63,10 +66,13 @@ fn other(words: impl Iterator<Item = OsString>, around: &Surroundings) -> ExitCo
         Verb::Run(_) => complain("`run` must be the first word", USAGE),
         Verb::Check(options) => check::check(options, around),
         Verb::Explain(options) => explain::explain(options, around),
+        Verb::Why(options) => why::why(options, around),
         Verb::Levels { json } => explain::levels(json, around),
         Verb::Doctor { json } => doctor::doctor(json, around),
         Verb::Profile(verb) => profile::profile(verb, around),
         Verb::Audit(verb) => audit::audit(verb, around),
+        Verb::Replay { against, run, json } => replay::replay(&against, run, json, around),
+        Verb::Session(verb) => session::session(verb, around),
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Man => manual::man(),
     }
@@ -101,15 +107,17 @@ fn log(filter: &OsStr) {
 
 fn surroundings(environment: BTreeMap<OsString, OsString>, now: SystemTime) -> Surroundings {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    let user_home = user.map(|it| it.dir);
     let home = match environment.get(&OsString::from("HOME")).filter(|it| !it.is_empty()) {
         Some(home) => Path::new(home).components().collect(),
-        None => user.map_or_else(|| PathBuf::from("/"), |it| it.dir),
+        None => user_home.clone().unwrap_or_else(|| PathBuf::from("/")),
     };
     let mask = engine::take_file_mask();
     Surroundings {
         directories: directories(&environment, &home),
         cwd: std::env::current_dir().ok(),
         home,
+        user_home,
         now: jiff::Timestamp::try_from(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH),
         file_mask: mask,
         environment,

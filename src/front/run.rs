@@ -10,7 +10,7 @@ use super::arguments::{self, Parsed, Report, RunArguments, TerminalChoice};
 use super::words::{answer, complain, complaint, say};
 use super::{FAILED, USAGE, cli};
 use crate::engine::{self, Ask, Surroundings};
-use crate::model::{Outcome, Status, Streams};
+use crate::model::{Changed, Outcome, Status, Streams};
 
 /// Lines that rung itself prints about one refusal.
 pub(super) const LINES_MAX: usize = 3;
@@ -37,7 +37,8 @@ pub(super) fn ask(read: &RunArguments) -> Ask {
     let streams = match (read.terminal, terminal) {
         (TerminalChoice::Auto, true) => Streams::Terminal,
         (TerminalChoice::Raw, true) => Streams::RawTerminal,
-        (TerminalChoice::Never, _) | (_, false) => Streams::Inherit,
+        (TerminalChoice::Raw, false) => Streams::RawInherit,
+        (TerminalChoice::Never, _) | (TerminalChoice::Auto, false) => Streams::Inherit,
     };
     Ask {
         argv: read.argv.clone(),
@@ -47,6 +48,7 @@ pub(super) fn ask(read: &RunArguments) -> Ask {
         wall_max: read.timeout,
         ids: read.ids.clone(),
         streams,
+        session: read.session.clone(),
     }
 }
 
@@ -80,12 +82,13 @@ fn conclude(read: &RunArguments, report: Option<File>, outcome: &Outcome) -> Exi
 }
 
 /// Nothing for a clean run; otherwise the most relevant refusal and how many more there were.
-fn words(outcome: &Outcome) -> String {
+pub(super) fn words(outcome: &Outcome) -> String {
     let mut lines: Vec<String> = Vec::new();
     if let Status::Failed { reason } = &outcome.status {
         lines.extend(reason.lines().map(str::to_owned));
     }
     lines.extend(outcome.notes.iter().cloned());
+    lines.extend(discarded(&outcome.changes));
     if let Some(denial) = outcome.denials.first() {
         lines.extend(denial.to_string().lines().take(LINES_MAX).map(str::to_owned));
     }
@@ -93,4 +96,27 @@ fn words(outcome: &Outcome) -> String {
         lines.push(format!("and {more} more, in `rung audit show {}`", outcome.ids.run));
     }
     lines.iter().map(|it| complaint(it)).collect()
+}
+
+/// What a disposable run changed, as far as it is read in a terminal.
+fn discarded(changes: &[Changed]) -> Vec<String> {
+    const SHOWN_MAX: usize = 20;
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    let risks = |it: &Changed| match it.risks.as_slice() {
+        [] => String::new(),
+        risks => format!("  [{}]", risks.join(", ")),
+    };
+    let mut lines = vec!["nothing was kept of these changes:".to_owned()];
+    lines.extend(
+        changes
+            .iter()
+            .take(SHOWN_MAX)
+            .map(|it| format!("{:<10} {}{}", it.kind, it.path, risks(it))),
+    );
+    if let more @ 1.. = changes.len().saturating_sub(SHOWN_MAX) {
+        lines.push(format!("and {more} more, which `--json` lists"));
+    }
+    lines
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::FAILED;
+use crate::model::printable;
 
 /// Prints; a closed stream is the reader's own choice.
 pub(super) fn say(mut to: impl Write, text: &str) {
@@ -39,7 +40,7 @@ pub(super) fn complaint(problem: &str) -> String {
     let line = |(number, line): (usize, &str)| {
         let shows_a_file = number > 0 && line.starts_with([' ', '|']) || starts_with_number(line);
         let prefix = if shows_a_file || line.is_empty() { "" } else { "rung: " };
-        format!("{prefix}{line}\n")
+        format!("{prefix}{}\n", printable(line))
     };
     problem.lines().enumerate().map(line).collect()
 }
@@ -61,5 +62,10 @@ mod tests {
             complaint("error: unknown key\n --> a.toml:3:1\n  |\n3 | wal = 1\n  | ^^^"),
             "rung: error: unknown key\n --> a.toml:3:1\n  |\n3 | wal = 1\n  | ^^^\n"
         );
+    }
+
+    #[test]
+    fn a_complaint_does_nothing_to_the_terminal() {
+        assert_eq!(complaint("no `\u{1b}]52;c;x\u{7}`"), "rung: no `\\x1b]52;c;x\\x07`\n");
     }
 }

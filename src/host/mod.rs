@@ -2,9 +2,11 @@
 //!
 //! A mechanism counts as working only when it was tried and worked: sysctls and version numbers
 //! say what should be, a forked probe says what is. Where things lie is looked up by name for
-//! exactly the paths that a profile and a request name; no directory is read.
+//! exactly the paths that a profile and a request name; a directory is read only where that says the
+//! same about many of them at once.
 
 mod cause;
+mod cgroup;
 mod look;
 mod probe;
 
@@ -22,6 +24,7 @@ pub use look::look;
 pub use probe::ProbeError;
 
 use cause::Evidence;
+use cgroup::Hierarchy;
 use probe::Failure;
 
 use self::look::absent;
@@ -49,12 +52,17 @@ pub enum HostError {
 struct Remembered {
     boot: String,
     version: String,
+    hierarchy: Option<Hierarchy>,
+    /// Where a run's cgroup could be made.
+    places: Vec<PathBuf>,
     facts: HostFacts,
 }
 
 /// A note is never longer, nor is what the kernel says in one line.
 const NOTE_BYTES_MAX: usize = 8192;
 const LINE_BYTES_MAX: usize = 256;
+/// Places of cgroups that are worth remembering: one for each way of starting rung.
+const PLACES_MAX: usize = 8;
 
 /// The machine: from the last look in this boot, or by probing now. Of the paths it knows those
 /// that are `lasting`, which stay what they are for as long as the kernel runs.
@@ -65,11 +73,19 @@ pub fn facts(
     check_privileges()?;
     let boot = boot_id();
     if let Some(boot) = &boot
-        && let Some(known) = recall(remembered, boot)
+        && let Some(mut known) = recall(remembered, boot)
     {
-        return Ok(known);
+        let place = known.hierarchy.as_ref().and_then(|it| cgroup::place(it, &known.places));
+        if let Some(place) = place.as_ref().filter(|it| !known.places.contains(it)) {
+            known.places.truncate(PLACES_MAX - 1);
+            known.places.insert(0, place.clone());
+            store(remembered, &known);
+        }
+        return Ok(HostFacts { cgroup: place, ..known.facts });
     }
-    let mut facts = look_again()?;
+    let hierarchy = cgroup::hierarchy();
+    let place = hierarchy.as_ref().and_then(|it| cgroup::place(it, &[]));
+    let mut facts = probe_all()?;
     facts.paths = look(&lasting())?;
     // Something that does not work may be mended at any time, so only a whole machine is worth
     // remembering.
@@ -77,11 +93,12 @@ pub fn facts(
         && Mechanism::ALL.iter().all(|it| facts.works(*it))
     {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let remember = Remembered { boot, version, facts };
+        let places = place.iter().cloned().collect();
+        let remember = Remembered { boot, version, hierarchy, places, facts };
         store(remembered, &remember);
-        return Ok(remember.facts);
+        facts = remember.facts;
     }
-    Ok(facts)
+    Ok(HostFacts { cgroup: place, ..facts })
 }
 
 /// Refuses to work with capabilities that somebody gave to the program instead of its user:
@@ -105,6 +122,12 @@ fn check_privileges() -> Result<(), HostError> {
 
 /// Probes the machine, whatever is remembered.
 pub fn look_again() -> Result<HostFacts, HostError> {
+    let place = cgroup::hierarchy().and_then(|it| cgroup::place(&it, &[]));
+    Ok(HostFacts { cgroup: place, ..probe_all()? })
+}
+
+/// Everything but the cgroup, which is another one in every terminal.
+fn probe_all() -> Result<HostFacts, HostError> {
     let uid = nix::unistd::getuid().as_raw();
     let gid = nix::unistd::getgid().as_raw();
     let kernel = kernel()?;
@@ -123,6 +146,7 @@ pub fn look_again() -> Result<HostFacts, HostError> {
         state_directories: Vec::new(),
         nameservers: Vec::new(),
         paths: PathMap::new(),
+        user_home: None,
     })
 }
 
@@ -197,14 +221,14 @@ fn arch() -> Result<Arch, HostError> {
 }
 
 /// `None` for anything but a note of this boot and this version; a bad note only costs a probe.
-fn recall(path: &Path, boot: &str) -> Option<HostFacts> {
+fn recall(path: &Path, boot: &str) -> Option<Remembered> {
     let (bytes, length) = beginning::<NOTE_BYTES_MAX>(path).ok()?;
     let known: Remembered = postcard::from_bytes(bytes.get(..length)?).ok()?;
     let current = known.boot == boot
         && known.version == env!("CARGO_PKG_VERSION")
         && known.facts.uid == nix::unistd::getuid().as_raw()
         && known.facts.gid == nix::unistd::getgid().as_raw();
-    current.then_some(known.facts)
+    current.then_some(known)
 }
 
 /// Best effort: without the note the next run probes again.

@@ -3,13 +3,13 @@
 //! The child calls only `sys`, like the launcher's. What it makes vanishes with it.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
 use crate::model::Mechanism;
 use crate::sys::process::{
-    self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
+    self, Child, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
 };
 use crate::sys::seccomp::Instruction;
 use crate::sys::{descriptor, landlock, mount, network, seccomp};
@@ -28,6 +28,9 @@ const ALLOW_ALL: [Instruction; 1] =
 
 struct Kit {
     report: OwnedFd,
+    /// Closed by the parent when it has attached, so that the probe is still there then: both ends,
+    /// of which the child needs the reading one.
+    attached: (OwnedFd, OwnedFd),
     uid_map: Vec<u8>,
     gid_map: Vec<u8>,
     inner_uid_map: Vec<u8>,
@@ -56,21 +59,20 @@ pub(super) fn landlock_abi() -> Result<u32, Failure> {
 
 /// Tries every mechanism but Landlock.
 pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<Tried, ProbeError> {
-    let (reports, report) =
-        descriptor::pipe().map_err(|errno| ProbeError { doing: "making a pipe", errno })?;
+    let pipe = || descriptor::pipe().map_err(|errno| ProbeError { doing: "making a pipe", errno });
+    let (reports, report) = pipe()?;
     let inner = |id: u32| if uid == 0 { 65_534 } else { id };
     let map = |inside: u32, outside: u32| format!("{inside} {outside} 1").into_bytes();
     let kit = Kit {
         report,
+        attached: pipe()?,
         uid_map: map(inner(uid), uid),
         gid_map: map(inner(gid), gid),
         inner_uid_map: map(inner(uid), inner(uid)),
         inner_gid_map: map(inner(gid), inner(gid)),
     };
     let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
-    #[expect(unsafe_code, reason = "the only real fork")]
-    // SAFETY: `child` calls only `sys`, and rung has one thread when it looks at the host.
-    let forked = unsafe { process::fork(flags, &kit, child) };
+    let forked = start(flags, None, &kit, child);
     let mut found = BTreeMap::new();
     match forked {
         Err(errno) => {
@@ -97,6 +99,20 @@ pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<Tried, ProbeError> {
         }
     }
     Ok(found)
+}
+
+/// Starts a process that tries something. `child` calls only `sys`, as both in this module do.
+pub(super) fn start<T>(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    kit: &T,
+    child: fn(&T) -> !,
+) -> Result<Child, Errno> {
+    #[expect(unsafe_code, reason = "the only real fork")]
+    // SAFETY: `child` calls only `sys`, and rung has one thread when it looks at the host.
+    unsafe {
+        process::fork(flags, cgroup, kit, child)
+    }
 }
 
 /// What has to work before the mechanism can be tried, first things first.
@@ -162,6 +178,12 @@ fn step(mechanism: Mechanism) -> &'static str {
 
 /// Tries the mechanisms in the order in which they stand on one another.
 fn child(kit: &Kit) -> ! {
+    let (attached, parents_end) = &kit.attached;
+    let number = parents_end.as_raw_fd();
+    // Nothing comes over it but its end. Without that, attaching may find nobody, and says so.
+    if descriptor::close_between(number, number).is_ok() {
+        _ = descriptor::read(attached.as_fd(), &mut [0]);
+    }
     let said = |mechanism: Mechanism, result: Result<(), Errno>| -> bool {
         let number = Mechanism::ALL.iter().position(|it| *it == mechanism).unwrap_or(usize::MAX);
         let errno = result.map_or_else(|errno| errno as i32, |()| 0);
@@ -199,7 +221,7 @@ fn map_ids(kit: &Kit) -> Result<(), Errno> {
 
 fn mounts() -> Result<(), Errno> {
     mount::make_private()?;
-    mount::new_filesystem(c"tmpfs", &[(c"size", c"65536")], 0).map(drop)
+    mount::new_filesystem(c"tmpfs", &[(c"size", Some(c"65536"))], 0).map(drop)
 }
 
 fn detached_mounts() -> Result<(), Errno> {
@@ -209,14 +231,18 @@ fn detached_mounts() -> Result<(), Errno> {
 
 /// An overlay whose three directories lie on a tmpfs, as a session's might.
 fn overlay() -> Result<(), Errno> {
-    let base = mount::new_filesystem(c"tmpfs", &[(c"size", c"65536")], 0)?;
+    let base = mount::new_filesystem(c"tmpfs", &[(c"size", Some(c"65536"))], 0)?;
     for name in [c"lower", c"upper", c"work"] {
         descriptor::make_directory(base.as_raw_fd(), name, 0o755)?;
     }
     // Overlay takes its directories by path only, so the tmpfs has to be somewhere.
     mount::attach(base.as_fd(), descriptor::HERE, c"/usr")?;
-    let options =
-        [(c"lowerdir", c"/usr/lower"), (c"upperdir", c"/usr/upper"), (c"workdir", c"/usr/work")];
+    let options = [
+        (c"lowerdir", Some(c"/usr/lower")),
+        (c"upperdir", Some(c"/usr/upper")),
+        (c"workdir", Some(c"/usr/work")),
+        (c"userxattr", None),
+    ];
     mount::new_filesystem(c"overlay", &options, 0).map(drop)
 }
 

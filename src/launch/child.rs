@@ -20,7 +20,7 @@ use super::init;
 use super::kit::Kit;
 use super::report::{Failure, Message, Step};
 use super::{router, view};
-use crate::sys::process::{self, NEW_MOUNT, NEW_USER, Sharing};
+use crate::sys::process::{self, NEW_CGROUP, NEW_MOUNT, NEW_USER, Sharing};
 use crate::sys::{capability, descriptor, landlock, network, pty, seccomp};
 
 /// Exit status of a process that could not do its part; the message says why.
@@ -88,7 +88,8 @@ fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     // them or make them writable again (mount_namespaces(7)).
     process::unshare(NEW_USER | NEW_MOUNT).map_err(at(Step::SecondUserNamespace))?;
     map_inner_ids(kit, proc.as_fd()).map_err(at(Step::SecondUserNamespace))?;
-    drop(proc);
+    // Still detached from every tree, so closing it would wait for all processors (RCU).
+    view::leave_open(proc);
     // Out of the supervisor's process group and session, which signals could reach.
     process::new_session().map_err(at(Step::Session))?;
     process::new_session_keyring().map_err(at(Step::Session))?;
@@ -106,7 +107,8 @@ fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     #[expect(unsafe_code, reason = "the second of the two clones")]
     // SAFETY: `payload` calls only `sys`, and this process, itself just cloned, has one thread.
     // `start` and `clone` stay where they are, because this function is not left any more.
-    let child = unsafe { clone.start(0) }.map_err(at(Step::PayloadFork))?;
+    let child = unsafe { clone.start(0, kit.cgroup.as_ref().map(AsFd::as_fd)) };
+    let child = child.map_err(at(Step::PayloadFork))?;
     init::run(kit, child.pid, start.terminal.as_ref().map(AsFd::as_fd))
 }
 
@@ -168,6 +170,10 @@ fn add_inner_rules(kit: &Kit) -> Result<(), Failure> {
 /// the calls before it.
 fn become_command(start: &Start<'_>) -> Result<Infallible, Failure> {
     let kit = start.kit;
+    if kit.cgroup.is_some() {
+        // Init is in none: it could not have put this process where it cannot see.
+        process::unshare(NEW_CGROUP).map_err(at(Step::Cgroup))?;
+    }
     connect_streams(start).map_err(at(Step::Streams))?;
     for (index, (resource, value)) in kit.limits.iter().enumerate() {
         process::limit(*resource, *value).map_err(at_index(Step::ResourceLimits, index))?;
@@ -183,8 +189,21 @@ fn become_command(start: &Start<'_>) -> Result<Infallible, Failure> {
     process::set_signal_mask(0).map_err(at(Step::Signals))?;
     descriptor::close_at_exec(3).map_err(at(Step::Descriptors))?;
     wait_for_init(kit).map_err(at(Step::InitConfinement))?;
-    seccomp::load(&kit.filter).map_err(at(Step::Seccomp))?;
+    load_filter(kit)?;
     Err(Failure { step: Step::Exec, index: 0, errno: kit.image.exec() })
+}
+
+/// Behind the filter, what a gate has to answer waits until it is there: the program's own exec too.
+fn load_filter(kit: &Kit) -> Result<(), Failure> {
+    let Some(channel) = &kit.gate else {
+        return seccomp::load(&kit.filter).map_err(at(Step::Seccomp));
+    };
+    // The listener needs a number below the limit on open files, and what the view was made from may
+    // have taken them all. This one has done its work.
+    let done = kit.confined.0.as_raw_fd();
+    descriptor::close_between(done, done).map_err(at(Step::Descriptors))?;
+    let listener = seccomp::load_listening(&kit.filter).map_err(at(Step::Seccomp))?;
+    pty::send_descriptor(channel.as_fd(), listener.as_fd()).map_err(at(Step::Gate))
 }
 
 /// Init confines itself while this process does, and where it fails nothing may run. It cannot end
@@ -198,12 +217,12 @@ fn wait_for_init(kit: &Kit) -> Result<(), Errno> {
 }
 
 fn connect_streams(start: &Start<'_>) -> Result<(), Errno> {
-    if let Some(slave) = &start.terminal {
+    if let (Some(slave), Some(terminal)) = (&start.terminal, &start.kit.terminal) {
         // A group of its own, in the foreground of its terminal; every signal is still blocked,
         // which keeps SIGTTOU away.
         process::new_group()?;
         pty::take_foreground(slave.as_fd())?;
-        for number in 0..3 {
+        for number in 0..terminal.streams {
             descriptor::put_at(slave.as_fd(), number)?;
         }
     }

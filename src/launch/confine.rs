@@ -85,6 +85,7 @@ pub(super) fn init_filter(arch: Arch) -> Result<Vec<Instruction>, LaunchError> {
         libc::SYS_kill,
         libc::SYS_ptrace,
         libc::SYS_getrusage,
+        libc::SYS_statfs,
         libc::SYS_close_range,
         libc::SYS_restart_syscall,
         libc::SYS_exit,

@@ -5,17 +5,22 @@
 //! its supervisor, because the control pipe closes whatever way the supervisor dies; and when it
 //! ends, the kernel kills what is left in the namespace.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
 use super::child::{at, drop_privileges};
 use super::kit::Kit;
+use super::limits;
 use super::report::{Ended, Failure, Message, Step};
 use crate::sys::{descriptor, landlock, process, seccomp};
 
 /// Exit status where init itself could not go on.
 const BROKEN: i32 = 125;
+
+/// Marks a signal that is not for the command's group alone.
+pub(super) const TO_EVERYBODY: u8 = 0x80;
 
 /// How many signals of the supervisor are taken at a time.
 const SIGNALS_MAX: usize = 16;
@@ -43,7 +48,7 @@ pub(super) fn run(kit: &Kit, payload: i32, terminal: Option<BorrowedFd<'_>>) -> 
         process::exit_now(BROKEN)
     }
     let status = supervise(&wires, payload, children.as_fd());
-    finish(&wires, status)
+    finish(&wires, status, full(&kit.places))
 }
 
 fn confine(kit: &Kit) -> Result<std::os::fd::OwnedFd, Failure> {
@@ -130,13 +135,18 @@ fn reap(wires: &Wires<'_>, payload: i32) -> Option<i32> {
     }
 }
 
-/// Gives the supervisor's signals to the command's process group; ends when the supervisor has.
+/// Gives the supervisor's signals to whom they are for; ends when the supervisor has.
 fn pass_on(wires: &Wires<'_>, payload: i32) {
     let mut signals = [0; SIGNALS_MAX];
     match descriptor::read(wires.control, &mut signals) {
         Ok(0) | Err(_) => process::exit_now(BROKEN),
         Ok(count) => {
             for signal in signals.iter().take(count) {
+                if signal & TO_EVERYBODY != 0 {
+                    // Nobody left is nobody to tell.
+                    _ = process::kill(-1, i32::from(signal & !TO_EVERYBODY));
+                    continue;
+                }
                 // The command's process may not have made its group yet, and both may have ended in
                 // this moment.
                 if process::kill(-payload, i32::from(*signal)) == Err(Errno::ESRCH) {
@@ -147,15 +157,27 @@ fn pass_on(wires: &Wires<'_>, payload: i32) {
     }
 }
 
+/// Which of the run's own file systems are full, before what is in them is gone with its owners.
+fn full(places: &[CString]) -> u64 {
+    let mut full = 0;
+    for (index, place) in places.iter().enumerate() {
+        // What cannot be asked is not full: no limit is kept here.
+        if let Ok(left) = descriptor::space(place) {
+            full |= limits::bits(index, left.blocks == 0, left.files == 0);
+        }
+    }
+    full
+}
+
 /// Ends everything that is left, then says so, then goes.
-fn finish(wires: &Wires<'_>, status: i32) -> ! {
+fn finish(wires: &Wires<'_>, status: i32, full: u64) -> ! {
     // Where nobody may be killed there is nothing to wait for: the kernel ends whoever is left when
     // this process does, and the supervisor waits for that.
     if process::kill(-1, libc::SIGKILL).is_ok() {
         while process::wait_any(true).is_ok() {}
     }
     let (user_ms, system_ms, peak_rss_kib) = process::children_usage();
-    let ended = Ended { status, user_ms, system_ms, peak_rss_kib };
+    let ended = Ended { status, user_ms, system_ms, peak_rss_kib, full };
     if Message::Ended(ended).send(wires.status).is_err() {
         process::exit_now(BROKEN)
     }

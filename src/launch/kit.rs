@@ -12,10 +12,10 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::LaunchError;
 use super::router::RouterKit;
+use super::{LaunchError, limits};
 use crate::model::{PathKind, Streams};
-use crate::plan::{Access, FsRights, SandboxPlan, ViewEntry, What};
+use crate::plan::{Access, FsRights, ProcessesBy, SandboxPlan, ViewEntry, What};
 use crate::sys::mount::{NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
 use crate::sys::process::{self, Image};
 use crate::sys::seccomp::Instruction;
@@ -42,6 +42,8 @@ pub(super) struct Kit {
     pub(super) loopback: bool,
     pub(super) router: Option<RouterKit>,
     pub(super) terminal: Option<TerminalKit>,
+    /// Carries the listener of the filter to the supervisor, where the run has a gate.
+    pub(super) gate: Option<OwnedFd>,
     pub(super) ruleset: Option<OwnedFd>,
     /// Rules on what exists only inside: (path, rights).
     pub(super) inner_rules: Vec<(CString, u64)>,
@@ -56,6 +58,10 @@ pub(super) struct Kit {
     pub(super) streams: [Option<OwnedFd>; 3],
     pub(super) filter: Vec<Instruction>,
     pub(super) image: Image,
+    /// Where the command's process is started, instead of in a cgroup namespace of init's.
+    pub(super) cgroup: Option<OwnedFd>,
+    /// File systems of the run's own, of which init tells whether they are full.
+    pub(super) places: Vec<CString>,
 }
 
 /// A pseudo terminal from the sandbox's own `devpts`.
@@ -63,6 +69,8 @@ pub(super) struct Kit {
 pub(super) struct TerminalKit {
     /// Carries the master to the supervisor.
     pub(super) channel: OwnedFd,
+    /// How many of the streams it is; the others are the caller's own.
+    pub(super) streams: i32,
 }
 
 /// One step of building the view. Paths are relative to the new root.
@@ -76,6 +84,7 @@ pub(super) enum Operation {
         target: CString,
     },
     Bind(Bind),
+    Overlay(Overlay),
     Private {
         path: CString,
         options: CString,
@@ -102,8 +111,9 @@ pub(super) enum Operation {
     /// A mount of the object on itself.
     Again {
         path: CString,
-        device: u64,
-        inode: u64,
+        /// (device, inode) that it must have. An overlay gives its objects numbers that are not
+        /// known before it is mounted.
+        identity: Option<(u64, u64)>,
         read_only: bool,
     },
 }
@@ -119,6 +129,7 @@ impl Operation {
         | Self::Masked { path, .. }
         | Self::Text { path, .. }
         | Self::Again { path, .. }
+        | Self::Overlay(Overlay { path, .. })
         | Self::Bind(Bind { path, .. })) = self;
         format!("/{}", path.to_string_lossy())
     }
@@ -135,6 +146,20 @@ pub(super) struct Bind {
     pub(super) make: bool,
     pub(super) device: u64,
     pub(super) inode: u64,
+    pub(super) attributes: u64,
+}
+
+/// A host directory with a session's layer on top of it.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    /// Absolute, in the host's tree, as is `layers`.
+    pub(super) lower: CString,
+    /// (device, inode).
+    pub(super) lower_identity: (u64, u64),
+    pub(super) layers: CString,
+    pub(super) layers_identity: (u64, u64),
+    pub(super) path: CString,
+    pub(super) make: bool,
     pub(super) attributes: u64,
 }
 
@@ -161,7 +186,7 @@ pub(super) fn view(plan: &SandboxPlan) -> Result<Vec<Operation>, LaunchError> {
                 made.insert(parent);
             }
         }
-        operations.push(operation(entry, !inside)?);
+        operations.push(operation(entry, !inside, in_overlay(&entry.path, &plan.view))?);
         made.insert(entry.path.clone());
     }
     Ok(operations)
@@ -178,6 +203,7 @@ fn is_ours(path: &Path, view: &[ViewEntry]) -> bool {
         Some(what) => match what {
             What::Directory | What::Private { .. } | What::Devices { .. } => true,
             What::Bind { .. }
+            | What::Overlay { .. }
             | What::SymbolicLink { .. }
             | What::Proc { .. }
             | What::Text { .. }
@@ -186,6 +212,24 @@ fn is_ours(path: &Path, view: &[ViewEntry]) -> bool {
             | What::Protected { .. } => false,
         },
     }
+}
+
+/// Whether what lies at `path` is shown by an overlay, whose objects have identities of its own.
+fn in_overlay(path: &Path, view: &[ViewEntry]) -> bool {
+    let tree =
+        view.iter().rev().filter(|it| path.starts_with(&it.path)).find_map(|it| match it.what {
+            What::Overlay { .. } => Some(true),
+            What::Pinned { .. } | What::Protected { .. } => None,
+            What::Directory
+            | What::Bind { .. }
+            | What::Private { .. }
+            | What::SymbolicLink { .. }
+            | What::Proc { .. }
+            | What::Devices { .. }
+            | What::Text { .. }
+            | What::Masked { .. } => Some(false),
+        });
+    tree.unwrap_or(false)
 }
 
 fn missing_parents(path: &Path, made: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
@@ -199,8 +243,9 @@ fn missing_parents(path: &Path, made: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
     missing
 }
 
-fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
+fn operation(entry: &ViewEntry, make: bool, merged: bool) -> Result<Operation, LaunchError> {
     let path = relative(&entry.path)?;
+    let known = |device, inode| (!merged).then_some((device, inode));
     Ok(match &entry.what {
         What::Directory => Operation::Directory { path },
         What::SymbolicLink { target } => {
@@ -215,6 +260,17 @@ fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
             inode: *inode,
             attributes: attributes(*access, *programs),
         }),
+        What::Overlay { lower, device, inode, layers, access, programs } => {
+            Operation::Overlay(Overlay {
+                lower: c_string(lower.as_os_str().as_bytes())?,
+                lower_identity: (*device, *inode),
+                layers: c_string(layers.directory.as_os_str().as_bytes())?,
+                layers_identity: (layers.device, layers.inode),
+                path,
+                make,
+                attributes: attributes(*access, *programs),
+            })
+        }
         What::Private { size, files, access, programs } => Operation::Private {
             path,
             options: tmpfs(size.0, files.0, private_mode(&entry.path))?,
@@ -235,10 +291,10 @@ fn operation(entry: &ViewEntry, make: bool) -> Result<Operation, LaunchError> {
             Operation::Masked { path, directory: *kind == PathKind::Directory }
         }
         What::Pinned { device, inode } => {
-            Operation::Again { path, device: *device, inode: *inode, read_only: false }
+            Operation::Again { path, identity: known(*device, *inode), read_only: false }
         }
         What::Protected { device, inode, .. } => {
-            Operation::Again { path, device: *device, inode: *inode, read_only: true }
+            Operation::Again { path, identity: known(*device, *inode), read_only: true }
         }
     })
 }
@@ -304,8 +360,14 @@ pub(super) fn limits(plan: &SandboxPlan) -> Vec<(u32, u64)> {
     const MEMLOCK_BYTES: u64 = 64 << 10;
     const MSGQUEUE_BYTES: u64 = 800 << 10;
     const SIGNALS_PENDING: u64 = 4096;
+    /// Where a cgroup keeps the processes it comes first, because it can be asked afterwards.
+    const PROCESSES_BEYOND: u64 = 16;
+    let processes = match plan.limits.processes_by {
+        ProcessesBy::Cgroup => plan.limits.processes.max.0.saturating_add(PROCESSES_BEYOND),
+        ProcessesBy::Kernel | ProcessesBy::Polling => plan.limits.processes.max.0,
+    };
     vec![
-        (process::LIMIT_NPROC, plan.limits.processes.max.0),
+        (process::LIMIT_NPROC, processes),
         (process::LIMIT_NOFILE, plan.limits.open_files.max.0),
         (process::LIMIT_FSIZE, plan.limits.file.max.0),
         (process::LIMIT_MEMLOCK, MEMLOCK_BYTES),
@@ -336,10 +398,15 @@ pub(super) fn image(plan: &SandboxPlan) -> Result<Image, LaunchError> {
     Ok(Image::new(c_string(command.program.as_os_str().as_bytes())?, argv, envp))
 }
 
+/// The run's own file systems.
+pub(super) fn places(plan: &SandboxPlan) -> Result<Vec<CString>, LaunchError> {
+    limits::places(plan).iter().map(|it| c_string(it.path.as_os_str().as_bytes())).collect()
+}
+
 /// Whether the run gets a terminal of its own.
 pub(super) fn wants_terminal(plan: &SandboxPlan) -> bool {
     match plan.streams {
-        Streams::Inherit => false,
+        Streams::Inherit | Streams::RawInherit => false,
         Streams::Terminal | Streams::RawTerminal => true,
     }
 }

@@ -14,16 +14,21 @@
 //! is made durable while the command may already run, and a failure of that ends the command. The
 //! start is recorded by the caller together with the end.
 
+mod cgroup;
 mod child;
 mod confine;
+pub mod gate;
 mod init;
 mod kit;
+mod limits;
 mod memory;
 pub mod output;
+mod passed;
 mod quarantine;
 mod report;
 mod router;
 pub mod screen;
+mod streams;
 mod supervise;
 mod tail;
 pub mod terminal;
@@ -41,7 +46,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::model::{Denial, Status, Usage};
-use crate::plan::{RecordedPlan, SandboxPlan, syscalls};
+use crate::plan::{Gate, MemoryBy, RecordedPlan, syscalls};
 use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS, Sharing,
 };
@@ -63,6 +68,14 @@ pub enum LaunchError {
     Step { doing: String, errno: Errno },
     #[error("sandbox not established: creating the namespaces failed: {0}; `rung doctor` says why")]
     Namespaces(Errno),
+    #[error(
+        "sandbox not established: another supervisor of programs already listens to this process; start rung outside of it, or let the outer one do the work"
+    )]
+    Supervised,
+    #[error("{0} is a directory, by which the command could walk around its view; redirect it")]
+    DirectoryStream(&'static str),
+    #[error("sandbox not established: {doing} `{}` failed: {errno}", path.display())]
+    Cgroup { doing: &'static str, path: PathBuf, errno: Errno },
     #[error("the sandbox's init ended before the command was started")]
     InitLost,
     #[error("the protected names could not be watched: {0}")]
@@ -102,8 +115,13 @@ pub struct Launch<'a> {
     pub file_mask: u32,
     /// Called once while the child builds its sandbox; the command starts only after it.
     pub before_start: &'a mut dyn FnMut() -> Result<(), String>,
+    /// Asked about every program that is started, where the plan has a gate.
+    pub judge: gate::Judge<'a>,
     /// Called once when the command may be starting: makes the decision record durable.
     pub overlapped: &'a mut dyn FnMut() -> Result<(), String>,
+    /// Called once when every process of the run but init has ended, while the kernel takes the
+    /// sandbox down. Not called where init did not say so.
+    pub over: &'a mut dyn FnMut(),
 }
 
 impl std::fmt::Debug for Launch<'_> {
@@ -120,6 +138,8 @@ struct Wires {
     status: OwnedFd,
     /// Where the master of the sandbox's terminal arrives.
     terminal: Option<OwnedFd>,
+    /// Where the gate's listener arrives.
+    gate: Option<OwnedFd>,
 }
 
 /// Carries out the plan and waits until nothing of it is left.
@@ -134,18 +154,24 @@ fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, Launc
     let plan = launch.recorded.plan();
     let rules = kit::rules(plan)?;
     let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
-    let (streams, relay) = relay(plan)?;
+    let (streams, relay) = streams::of(plan)?;
     let router = router(&mut launch)?;
     let plan = launch.recorded.plan();
-    let (kit, wires) = prepare(&launch, router, ruleset.as_ref(), rules.inner, streams)?;
-    let supervised = supervise::Supervised::of(plan, &kit.view);
+    let (mut kit, mut wires) = prepare(&launch, router, ruleset.as_ref(), rules.inner, streams)?;
+    let cgroup = match &plan.limits.memory_by {
+        MemoryBy::Cgroup(place) => Some(cgroup::Cgroup::make(place, &plan.limits)?),
+        MemoryBy::Polling => None,
+    };
+    kit.cgroup = cgroup.as_ref().map(cgroup::Cgroup::copy).transpose()?;
+    let supervised = supervise::Supervised::of(plan, &kit.view, cgroup);
     let started = std::time::Instant::now();
     let clone = Sharing::new(&kit, child::main).map_err(LaunchError::Namespaces)?;
-    let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
+    let own = if kit.cgroup.is_none() { NEW_CGROUP } else { 0 };
+    let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | own;
     #[expect(unsafe_code, reason = "the first of the two clones")]
     // SAFETY: `child::main` calls only `sys`. `kit` and `clone` are dropped after `guard`, which waits
     // until init has ended. `run` is called by the one-thread stage only.
-    let child = unsafe { clone.start(flags) }.map_err(LaunchError::Namespaces)?;
+    let child = unsafe { clone.start(flags, None) }.map_err(LaunchError::Namespaces)?;
     let guard = KillOnDrop(&child);
     // From here on the child works by itself; what follows happens meanwhile, and the command
     // starts only after the word below.
@@ -161,10 +187,20 @@ fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, Launc
         return Err(LaunchError::Supervise { doing: "starting the command", errno });
     }
     (launch.overlapped)().map_err(LaunchError::NotDurable)?;
+    let orders = gate::Orders::of(plan);
     drop((launch.recorded, rules.host));
     // The wait may be long, and little of what was needed until here still is.
     arena::trim();
-    let ended = supervise::until_the_end(&supervised, &child, &wires, signals, relay, started);
+    let line = wires.gate.take();
+    let gate = line.map(|line| gate::Gate::new(orders, launch.judge, child.pid, line));
+    let ended = supervise::until_the_end(
+        &supervised,
+        &child,
+        (&wires, signals),
+        (relay, gate),
+        started,
+        launch.over,
+    );
     drop(guard);
     ended
 }
@@ -182,36 +218,6 @@ impl Drop for KillOnDrop<'_> {
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {
     descriptor::pipe().map_err(|errno| LaunchError::Supervise { doing: "making a pipe", errno })
-}
-
-/// Where the profile limits the output, the command writes to pipes of ours instead of the
-/// caller's streams: its ends, and the relay between.
-fn relay(plan: &SandboxPlan) -> Result<([Option<OwnedFd>; 3], Option<Relay>), LaunchError> {
-    let untouched = [None, None, None];
-    let Some(max) = &plan.output.max else { return Ok((untouched, None)) };
-    if kit::wants_terminal(plan) {
-        return Ok((untouched, None));
-    }
-    let caller = |number| {
-        descriptor::inherited(number)
-            .map_err(|errno| LaunchError::Supervise { doing: "taking the output", errno })
-    };
-    let (output, error) = (caller(1)?, caller(2)?);
-    let one_place = output::is_one_place(output.as_fd(), error.as_fd())?;
-    let (source, writer) = pipe()?;
-    let first = Ends { source, sink: output };
-    let (second, error_writer) = if one_place {
-        let copy = writer.try_clone().map_err(|error| LaunchError::Supervise {
-            doing: "taking the output",
-            errno: Errno::try_from(error).unwrap_or(Errno::EIO),
-        })?;
-        (None, copy)
-    } else {
-        let (source, error_writer) = pipe()?;
-        (Some(Ends { source, sink: error }), error_writer)
-    };
-    let relay = Relay::open(max.max, plan.output.when_full, first, second)?;
-    Ok(([None, Some(writer), Some(error_writer)], Some(relay)))
 }
 
 /// What the child needs for the way out. A plan with one cannot be carried out without a gateway.
@@ -238,14 +244,10 @@ fn prepare(
     // for a word of an init that was killed would never end.
     unblocked::set_nonblocking(status_read.as_fd())
         .map_err(|errno| LaunchError::Supervise { doing: "making a pipe", errno })?;
-    let channel = kit::wants_terminal(plan).then(std::os::unix::net::UnixStream::pair).transpose();
-    let channel = channel.map_err(|error| LaunchError::Supervise {
-        doing: "making a socket pair",
-        errno: Errno::try_from(error).unwrap_or(Errno::EIO),
-    })?;
-    let (terminal, terminal_write) = channel.unzip();
+    let (terminal, terminal_write) = channel(kit::wants_terminal(plan))?;
+    let (gate, gate_write) = channel(plan.exec.gate == Gate::With)?;
     let mut foreign = vec![control_write.as_raw_fd(), status_read.as_raw_fd()];
-    foreign.extend(terminal.as_ref().map(AsRawFd::as_raw_fd));
+    foreign.extend(terminal.iter().chain(&gate).map(AsRawFd::as_raw_fd));
     let id = plan.identity;
     let map = |inner: u32, outer: u32| format!("{inner} {outer} 1").into_bytes();
     let init_ruleset = match ruleset {
@@ -263,7 +265,11 @@ fn prepare(
         view: kit::view(plan)?,
         loopback: plan.network.loopback.is_some(),
         router,
-        terminal: terminal_write.map(|it| kit::TerminalKit { channel: it.into() }),
+        terminal: terminal_write.map(|channel| kit::TerminalKit {
+            channel,
+            streams: if streams::error_is_elsewhere() { 2 } else { 3 },
+        }),
+        gate: gate_write,
         ruleset: ruleset.map(confine::descriptor_of).transpose()?,
         inner_rules,
         confined: pipe()?,
@@ -280,7 +286,21 @@ fn prepare(
             .map(|it| Instruction { code: it.code, if_true: it.jt, if_false: it.jf, k: it.k })
             .collect(),
         image: kit::image(plan)?,
+        cgroup: None,
+        places: kit::places(plan)?,
     };
-    let terminal = terminal.map(OwnedFd::from);
-    Ok((kit, Wires { control: control_write, status: status_read, terminal }))
+    Ok((kit, Wires { control: control_write, status: status_read, terminal, gate }))
+}
+
+/// A way for one descriptor, if it is wanted: the supervisor's end and the sandbox's.
+fn channel(wanted: bool) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
+    if !wanted {
+        return Ok((None, None));
+    }
+    let pair = std::os::unix::net::UnixStream::pair();
+    let (ours, theirs) = pair.map_err(|error| LaunchError::Supervise {
+        doing: "making a socket pair",
+        errno: Errno::try_from(error).unwrap_or(Errno::EIO),
+    })?;
+    Ok((Some(ours.into()), Some(theirs.into())))
 }

@@ -1,5 +1,6 @@
-//! Passes on what a command prints, up to the profile's limit. Only where there is one: without a
-//! limit the command writes to the caller's own descriptors and this does not exist.
+//! Passes on what a command prints, up to the profile's limit and without what a terminal would act
+//! on. Only where there is a limit or a terminal: otherwise the command writes to the caller's own
+//! descriptors and this does not exist.
 //!
 //! The limit is one for both streams together, counted as rung reads. When it is reached, either
 //! the beginning has been passed and the end is kept in a ring, to be passed when the run is over;
@@ -17,6 +18,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::stat::fstat;
 
+use super::screen::{Removed, Screen};
 use super::tail::{Stream, Tail};
 use super::unblocked::{Direction, Unblocked, read, set_nonblocking};
 use crate::model::Bytes;
@@ -51,13 +53,22 @@ pub struct Relay {
     passed: u64,
     is_full: bool,
     has_ended: bool,
+    removed: Removed,
 }
 
 /// A pipe from the command and where its bytes go. Both belong to the relay.
 #[derive(Debug)]
 pub struct Ends {
-    pub source: OwnedFd,
-    pub sink: OwnedFd,
+    source: OwnedFd,
+    sink: OwnedFd,
+    screen: Option<Screen>,
+}
+
+impl Ends {
+    /// `filtered`: the bytes go to a terminal, and what that would act on is removed.
+    pub fn new(source: OwnedFd, sink: OwnedFd, filtered: bool) -> Self {
+        Self { source, sink, screen: filtered.then(Screen::new) }
+    }
 }
 
 /// What became of the output.
@@ -87,6 +98,8 @@ struct Side {
     sink: Option<Unblocked>,
     waiting: VecDeque<u8>,
     is_at_line_start: bool,
+    /// Between the command and a terminal.
+    screen: Option<Screen>,
 }
 
 impl Relay {
@@ -111,6 +124,7 @@ impl Relay {
             passed: 0,
             is_full: false,
             has_ended: false,
+            removed: Removed::default(),
         })
     }
 
@@ -171,6 +185,11 @@ impl Relay {
     pub fn report(&self) -> Relayed {
         let left_out = Bytes(self.tail.left_out());
         Relayed { passed: Bytes(self.passed), left_out, is_full: self.is_full }
+    }
+
+    /// What was not passed to a terminal, once all is done.
+    pub fn removed(&self) -> &Removed {
+        &self.removed
     }
 
     fn sides(&self) -> impl Iterator<Item = &Side> {
@@ -254,12 +273,21 @@ impl Relay {
             if !self.is_done() {
                 return Ok(());
             }
-            let Some((stream, mut bytes)) = self.tail.pop() else {
+            if let Some((stream, mut bytes)) = self.tail.pop() {
+                let bytes = bytes.make_contiguous();
+                self.passed = self.passed.saturating_add(length(bytes));
+                if let Some(side) = self.side_mut(stream) {
+                    side.pass(bytes);
+                }
+                continue;
+            }
+            let sides = std::iter::once(&mut self.output).chain(&mut self.error);
+            let removed: Vec<Removed> = sides.filter_map(Side::leave).collect();
+            if removed.is_empty() {
                 return Ok(());
-            };
-            self.passed = self.passed.saturating_add(length(bytes.make_contiguous()));
-            if let Some(side) = self.side_mut(stream) {
-                side.waiting = bytes;
+            }
+            for it in &removed {
+                self.removed.add(it);
             }
         }
     }
@@ -274,14 +302,31 @@ impl Side {
             sink: Some(sink),
             waiting: VecDeque::new(),
             is_at_line_start: true,
+            screen: ends.screen,
         })
     }
 
     fn pass(&mut self, bytes: &[u8]) {
         if let Some(last) = bytes.last() {
             self.is_at_line_start = *last == b'\n';
-            self.waiting.extend(bytes);
+            match &mut self.screen {
+                None => self.waiting.extend(bytes),
+                Some(screen) => {
+                    let mut filtered = Vec::with_capacity(bytes.len());
+                    screen.feed(bytes, &mut filtered);
+                    self.waiting.extend(filtered);
+                }
+            }
         }
+    }
+
+    /// Undoes what the command left switched on in a terminal, and says what it was not given.
+    fn leave(&mut self) -> Option<Removed> {
+        let mut screen = self.screen.take()?;
+        let mut ending = Vec::new();
+        screen.finish(&mut ending);
+        self.waiting.extend(ending);
+        Some(screen.removed().clone())
     }
 
     fn say(&mut self, line: &str) {

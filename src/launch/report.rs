@@ -36,6 +36,7 @@ pub(super) enum Step {
     FileRules,
     PayloadFork,
     InitConfinement,
+    Cgroup,
     Streams,
     ResourceLimits,
     Capabilities,
@@ -45,11 +46,12 @@ pub(super) enum Step {
     Signals,
     Descriptors,
     Seccomp,
+    Gate,
     Exec,
 }
 
 impl Step {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 30] = [
         Self::CloseInherited,
         Self::IdMaps,
         Self::PrivateMounts,
@@ -68,6 +70,7 @@ impl Step {
         Self::FileRules,
         Self::PayloadFork,
         Self::InitConfinement,
+        Self::Cgroup,
         Self::Streams,
         Self::ResourceLimits,
         Self::Capabilities,
@@ -77,6 +80,7 @@ impl Step {
         Self::Signals,
         Self::Descriptors,
         Self::Seccomp,
+        Self::Gate,
         Self::Exec,
     ];
 
@@ -101,6 +105,7 @@ impl Step {
             Self::FileRules => "adding the file rules",
             Self::PayloadFork => "cloning the command's process",
             Self::InitConfinement => "confining init",
+            Self::Cgroup => "hiding the host's cgroups",
             Self::Streams => "connecting the standard streams",
             Self::ResourceLimits => "setting the resource limits",
             Self::Capabilities => "dropping capabilities",
@@ -110,6 +115,7 @@ impl Step {
             Self::Signals => "resetting signals",
             Self::Descriptors => "marking descriptors close-on-exec",
             Self::Seccomp => "loading the seccomp filter",
+            Self::Gate => "handing over the line to the exec gate",
             Self::Exec => "executing the program",
         }
     }
@@ -131,6 +137,8 @@ pub(super) struct Ended {
     pub(super) user_ms: u64,
     pub(super) system_ms: u64,
     pub(super) peak_rss_kib: u64,
+    /// Which private places were full, as `limits::bits` has it.
+    pub(super) full: u64,
 }
 
 /// One message.
@@ -152,9 +160,11 @@ impl Message {
         let (kind, number, words) = match self {
             Self::Failed(it) => (FAILED, it.index, [it.step as u64, it.errno as u64, 0, 0]),
             Self::Stopped => (STOPPED, 0, [0; 4]),
-            Self::Ended(it) => {
-                (ENDED, it.status.cast_unsigned(), [it.user_ms, it.system_ms, it.peak_rss_kib, 0])
-            }
+            Self::Ended(it) => (
+                ENDED,
+                it.status.cast_unsigned(),
+                [it.user_ms, it.system_ms, it.peak_rss_kib, it.full],
+            ),
         };
         let mut bytes = [0; MESSAGE_BYTES];
         let head = kind.to_le_bytes().into_iter().chain(number.to_le_bytes());
@@ -175,7 +185,7 @@ impl Message {
         for (slot, chunk) in words.iter_mut().zip(body.chunks_exact(8)) {
             *slot = u64::from_le_bytes(chunk.try_into().ok()?);
         }
-        let [first, second, third, _] = words;
+        let [first, second, third, fourth] = words;
         match kind {
             FAILED => {
                 let step = *Step::ALL.iter().find(|it| **it as u64 == first)?;
@@ -188,6 +198,7 @@ impl Message {
                 user_ms: first,
                 system_ms: second,
                 peak_rss_kib: third,
+                full: fourth,
             })),
             _ => None,
         }
@@ -208,7 +219,8 @@ mod tests {
         let failures = Step::ALL
             .into_iter()
             .map(|step| Message::Failed(Failure { step, index: 7, errno: Errno::EPERM }));
-        let ended = Ended { status: -1, user_ms: 5, system_ms: 6, peak_rss_kib: u64::MAX };
+        let ended =
+            Ended { status: -1, user_ms: 5, system_ms: 6, peak_rss_kib: u64::MAX, full: 1 << 63 };
         for message in failures.chain([Message::Stopped, Message::Ended(ended)]) {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }

@@ -58,7 +58,7 @@ const PREFIX_V4: u8 = 30;
 const PREFIX_V6: u8 = 126;
 const PORT_DNS: u16 = 53;
 
-/// Bytes of one message to the kernel (rtnetlink(7), linux/rtnetlink.h, linux/if_link.h).
+/// Bytes of one message to the kernel (rtnetlink(7), `linux/rtnetlink.h`, `linux/if_link.h`).
 struct Message {
     bytes: Vec<u8>,
 }

@@ -1,17 +1,19 @@
-//! The supervisor's loop: one `poll(2)` over what the sandbox says, the signals rung gets, and the
-//! limits that time and memory set.
+//! The supervisor's loop: one `poll(2)` over what the sandbox says, the programs it wants to start,
+//! the signals rung gets, and the limits that time and memory set.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::cgroup::{Cgroup, Fired};
+use super::gate::Gate;
 use super::output::Relay;
 use super::report::{self, Failure, MESSAGE_BYTES, Message, Step};
 use super::terminal::{Passing, Terminal};
-use super::{Ended, LaunchError, Wires, kit, memory};
+use super::{Ended, LaunchError, Wires, init, kit, limits, memory, passed};
 use crate::model::{Bytes, Denial, Layer, Level, Origin, Status, Streams, Usage};
-use crate::plan::{LimitPlan, Limited, MemoryBy, ProcessesBy, SandboxPlan};
+use crate::plan::{LimitPlan, Limited, SandboxPlan};
 use crate::sys::descriptor;
 use crate::sys::process::{self, Child, mask_of};
 
@@ -31,6 +33,9 @@ const PASSED_ON: [i32; 9] = [
     libc::SIGCONT,
 ];
 
+/// Never delivered: what they would end rung for comes back as an error of the write too.
+const NEVER: u64 = mask_of(libc::SIGPIPE) | mask_of(libc::SIGXFSZ);
+
 /// `struct signalfd_siginfo` (linux/signalfd.h).
 const SIGNAL_INFO_BYTES: usize = 128;
 
@@ -38,14 +43,16 @@ const SIGNAL_INFO_BYTES: usize = 128;
 pub(super) fn block_signals() -> Result<OwnedFd, LaunchError> {
     let failed = |errno| LaunchError::Supervise { doing: "taking over signals", errno };
     let mask = PASSED_ON.into_iter().fold(0, |mask, signal| mask | mask_of(signal));
+    // Tasks that the gate has seized tell by it that they have stopped.
+    let mask = mask | mask_of(libc::SIGCHLD);
     // An ignored SIGCHLD would make children vanish without their status.
     process::reset_signals().map_err(failed)?;
-    process::set_signal_mask(mask | mask_of(libc::SIGPIPE)).map_err(failed)?;
+    process::set_signal_mask(mask | NEVER).map_err(failed)?;
     process::signal_fd(mask).map_err(failed)
 }
 
 pub(super) fn unblock_signals() -> Result<(), LaunchError> {
-    process::set_signal_mask(mask_of(libc::SIGPIPE))
+    process::set_signal_mask(NEVER)
         .map_err(|errno| LaunchError::Supervise { doing: "giving signals back", errno })
 }
 
@@ -58,13 +65,16 @@ pub(super) struct Supervised {
     program: String,
     /// What each operation on the view is about, for the message if it fails.
     view: Vec<Box<str>>,
-    limits: LimitPlan,
+    pub(super) limits: LimitPlan,
+    /// Private places, in the order of init's last word.
+    pub(super) places: Vec<limits::Place>,
+    cgroup: Option<Cgroup>,
     output_max: Option<Limited<Bytes>>,
     streams: Streams,
 }
 
 impl Supervised {
-    pub(super) fn of(plan: &SandboxPlan, view: &[kit::Operation]) -> Self {
+    pub(super) fn of(plan: &SandboxPlan, view: &[kit::Operation], cgroup: Option<Cgroup>) -> Self {
         let words: Vec<String> = plan.command.argv.iter().map(ToString::to_string).collect();
         Self {
             level: plan.level,
@@ -72,6 +82,8 @@ impl Supervised {
             program: plan.command.program.display().to_string(),
             view: view.iter().map(|it| it.place().into()).collect(),
             limits: plan.limits.clone(),
+            places: limits::places(plan),
+            cgroup,
             output_max: plan.output.max.clone(),
             streams: plan.streams,
         }
@@ -93,17 +105,22 @@ struct Seen {
 pub(super) fn until_the_end(
     run: &Supervised,
     child: &Child,
-    wires: &Wires,
-    signals: &OwnedFd,
-    mut relay: Option<Relay>,
+    (wires, signals): (&Wires, &OwnedFd),
+    (mut relay, mut gate): (Option<Relay>, Option<Gate<'_>>),
     started: Instant,
+    over: &mut dyn FnMut(),
 ) -> Result<Ended, LaunchError> {
     let mut terminal = open_terminal(run, wires)?;
     let mut seen = Seen::default();
     let mut clock = Clock::new(run, started);
     loop {
         let own = [&wires.status, &child.pidfd, signals];
-        let ready = wait(own, terminal.as_ref(), relay.as_ref(), Some(clock.until_next()))?;
+        let asking = gate.as_ref().and_then(Gate::interest);
+        let until = clock.until(gate.as_ref().and_then(Gate::next_look));
+        let ready = wait(own, asking, terminal.as_ref(), relay.as_ref(), Some(until))?;
+        if let Some(gate) = &mut gate {
+            attend(gate, &ready)?;
+        }
         if let Some(terminal) = &mut terminal
             && ready.output
         {
@@ -126,7 +143,10 @@ pub(super) fn until_the_end(
             break;
         }
         if ready.signal {
-            pass_on(signals, wires, terminal.as_mut())?;
+            let child_told = pass_on(signals, wires, terminal.as_mut())?;
+            if let Some(gate) = gate.as_mut().filter(|_| child_told) {
+                gate.look();
+            }
         }
         if std::mem::take(&mut seen.stopped)
             && let Some(terminal) = &mut terminal
@@ -135,29 +155,49 @@ pub(super) fn until_the_end(
         }
         clock.act(run, child, wires, &mut seen);
     }
+    if seen.ended.is_some() {
+        over();
+    }
     let init = process::wait_for(child.pid)
         .map_err(|errno| LaunchError::Supervise { doing: "waiting for init", errno })?;
     let removed = terminal.map(Terminal::finish).transpose()?;
     let left_out = relay.map(|relay| pass_the_rest(relay, signals)).transpose()?;
+    let fired = run.cgroup.as_ref().map(Cgroup::fired).unwrap_or_default();
+    killed_for_memory(run, fired, &mut seen);
     let mut ended = conclude(run, &seen, init, started)?;
+    if ended.started {
+        let full = seen.ended.map_or(0, |it| it.full);
+        limited(&mut ended, limits::refused(run, full, seen.peak, fired));
+    }
     ended.notes.extend(removed.and_then(|it| it.sentence()));
-    ended.notes.extend(left_out.flatten());
+    ended.notes.extend(left_out.into_iter().flatten());
     Ok(ended)
 }
 
+fn attend(gate: &mut Gate<'_>, ready: &Ready) -> Result<(), LaunchError> {
+    if let Some(hung_up) = ready.asked {
+        gate.hear(hung_up)
+            .map_err(|errno| LaunchError::Supervise { doing: "listening at the gate", errno })?;
+    }
+    gate.tidy(Instant::now());
+    Ok(())
+}
+
 /// Gives a slow reader all that is left for it; a signal to rung ends the waiting.
-fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Option<String>, LaunchError> {
+fn pass_the_rest(mut relay: Relay, signals: &OwnedFd) -> Result<Vec<String>, LaunchError> {
     relay.end()?;
     relay.ready()?;
     while !relay.is_done() {
-        let ready = wait([signals; 3], None, Some(&relay), None)?;
+        let ready = wait([signals; 3], None, None, Some(&relay), None)?;
         if ready.signal {
             break;
         }
         relay.ready()?;
     }
     let missing = relay.report().left_out;
-    Ok((missing.0 > 0).then(|| format!("{missing} of output were left out by `output.max`")))
+    let left_out = || format!("{missing} of output were left out by `output.max`");
+    let left_out = (missing.0 > 0).then(left_out);
+    Ok(relay.removed().sentence().into_iter().chain(left_out).collect())
 }
 
 /// Which of the things that the loop waits for have something to say.
@@ -169,10 +209,13 @@ struct Ready {
     signal: bool,
     /// The terminal or the relay.
     output: bool,
+    /// The gate's line; whether nobody is left who could ask.
+    asked: Option<bool>,
 }
 
 fn wait(
     own: [&OwnedFd; 3],
+    asking: Option<BorrowedFd<'_>>,
     terminal: Option<&Terminal>,
     relay: Option<&Relay>,
     timeout_ms: Option<u64>,
@@ -180,12 +223,14 @@ fn wait(
     /// What a terminal or a relay adds at most.
     const OUTPUT_ENTRIES: usize = 4;
     let entry = |fd: i32, events: i16| libc::pollfd { fd, events, revents: 0 };
-    let mut entries = [entry(-1, 0); 3 + OUTPUT_ENTRIES];
-    let own = own.map(|it| entry(it.as_raw_fd(), libc::POLLIN));
+    let mut entries = [entry(-1, 0); 4 + OUTPUT_ENTRIES];
+    let own = own.map(|it| entry(it.as_raw_fd(), libc::POLLIN)).into_iter();
+    // A negative number is passed over.
+    let own = own.chain([entry(asking.map_or(-1, |it| it.as_raw_fd()), libc::POLLIN)]);
     let relayed = relay.into_iter().flat_map(Relay::interest);
     let shown = terminal.into_iter().flat_map(Terminal::interest).chain(relayed);
     let shown = shown.map(|it| entry(it.as_fd().as_raw_fd(), it.events().bits()));
-    for (slot, wanted) in entries.iter_mut().zip(own.into_iter().chain(shown)) {
+    for (slot, wanted) in entries.iter_mut().zip(own.chain(shown)) {
         *slot = wanted;
     }
     match process::poll(&mut entries, timeout_ms) {
@@ -193,24 +238,26 @@ fn wait(
         Err(Errno::EINTR) => return Ok(Ready::default()),
         Err(errno) => return Err(LaunchError::Supervise { doing: "waiting", errno }),
     }
-    let [status, init, signal, shown @ ..] = &entries;
+    let [status, init, signal, asked, shown @ ..] = &entries;
     Ok(Ready {
         status: status.revents != 0,
         init: init.revents != 0,
         signal: signal.revents != 0,
         output: shown.iter().any(|it| it.revents != 0),
+        asked: (asked.revents != 0).then_some(asked.revents & libc::POLLIN == 0),
     })
 }
 
 /// Joins the user's terminal with the sandbox's, where the plan wants that.
 fn open_terminal(run: &Supervised, wires: &Wires) -> Result<Option<Terminal>, LaunchError> {
     let passing = match run.streams {
-        Streams::Inherit => return Ok(None),
+        Streams::Inherit | Streams::RawInherit => return Ok(None),
         Streams::Terminal => Passing::Filtered,
         Streams::RawTerminal => Passing::Raw,
     };
     let Some(channel) = &wires.terminal else { return Ok(None) };
-    let Some(master) = receive_master(channel)? else { return Ok(None) };
+    let failed = |errno| LaunchError::Supervise { doing: "receiving the terminal", errno };
+    let Some(master) = passed::receive(channel.as_fd()).map_err(failed)? else { return Ok(None) };
     let copy = |number| {
         descriptor::inherited(number)
             .map_err(|errno| LaunchError::Supervise { doing: "taking the terminal", errno })
@@ -219,12 +266,15 @@ fn open_terminal(run: &Supervised, wires: &Wires) -> Result<Option<Terminal>, La
 }
 
 /// The command has been stopped, so the user gets the terminal back until the run is continued.
+/// So does everything else of the run stop: while rung stands still it keeps no limit.
 fn stop_with(terminal: &mut Terminal, wires: &Wires) -> Result<(), LaunchError> {
+    let everybody = |signal: i32| init::TO_EVERYBODY | u8::try_from(signal).unwrap_or(0);
+    send(wires, everybody(libc::SIGSTOP));
     terminal.suspend()?;
     process::kill(0, libc::SIGSTOP)
         .map_err(|errno| LaunchError::Supervise { doing: "stopping", errno })?;
     terminal.resume()?;
-    send(wires, u8::try_from(libc::SIGCONT).unwrap_or(18));
+    send(wires, everybody(libc::SIGCONT));
     Ok(())
 }
 
@@ -258,15 +308,18 @@ fn listen(wires: &Wires, seen: &mut Seen) -> Result<bool, LaunchError> {
     }
 }
 
+/// `true`: a child of this process, or a task that it traces, has changed.
 fn pass_on(
     signals: &OwnedFd,
     wires: &Wires,
     mut terminal: Option<&mut Terminal>,
-) -> Result<(), LaunchError> {
+) -> Result<bool, LaunchError> {
     let mut info = [0; SIGNAL_INFO_BYTES];
+    let mut child_told = false;
     while let Ok(SIGNAL_INFO_BYTES) = descriptor::read(signals.as_fd(), &mut info) {
         let [number, ..] = info;
         match (i32::from(number), &mut terminal) {
+            (libc::SIGCHLD, _) => child_told = true,
             // The command's terminal tells its own processes.
             (libc::SIGWINCH, Some(terminal)) => terminal.resize()?,
             (libc::SIGTSTP, None) => {
@@ -279,10 +332,10 @@ fn pass_on(
             _ => send(wires, number),
         }
     }
-    Ok(())
+    Ok(child_told)
 }
 
-/// One signal for the command's process group, by init.
+/// One signal, by init, for the command's process group or for everybody.
 fn send(wires: &Wires, signal: u8) {
     // The pipe is broken only when init is gone, which the loop finds out by itself.
     _ = descriptor::write_all(wires.control.as_fd(), &[signal]);
@@ -294,40 +347,39 @@ struct Clock {
     /// Set when the command was asked to end.
     kill_at: Option<Instant>,
     killed: bool,
-    look_at: Option<Instant>,
+    look_at: Instant,
     page_bytes: u64,
 }
 
 impl Clock {
     fn new(run: &Supervised, started: Instant) -> Self {
-        let polling = run.limits.memory_by == MemoryBy::Polling
-            || run.limits.processes_by == ProcessesBy::Polling;
         Self {
             wall_end: started + run.limits.wall.max.duration(),
             kill_at: None,
             killed: false,
-            look_at: polling.then(|| started + MEMORY_LOOK),
+            look_at: started + MEMORY_LOOK,
             page_bytes: 4096,
         }
     }
 
     /// Milliseconds until something has to be done without anybody asking.
-    fn until_next(&self) -> u64 {
-        let next = [self.kill_at.unwrap_or(self.wall_end)].into_iter().chain(self.look_at).min();
-        let left = next.map_or(Duration::ZERO, |it| it.saturating_duration_since(Instant::now()));
+    fn until(&self, gate: Option<Instant>) -> u64 {
+        let own = self.kill_at.unwrap_or(self.wall_end).min(self.look_at);
+        let next = gate.map_or(own, |gate| own.min(gate));
+        let left = next.saturating_duration_since(Instant::now());
         // Rounded up, so that the loop does not spin through the last millisecond.
         u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
     }
 
     fn act(&mut self, run: &Supervised, child: &Child, wires: &Wires, seen: &mut Seen) {
         let now = Instant::now();
-        if self.look_at.is_some_and(|at| now >= at) && !self.killed {
-            self.look_at = Some(now + MEMORY_LOOK);
+        if now >= self.look_at && !self.killed {
+            self.look_at = now + MEMORY_LOOK;
             self.look(run, child, seen);
         }
         if let Some(at) = self.kill_at {
             if now >= at && !self.killed {
-                self.kill(child);
+                self.kill(run, child);
             }
         } else if now >= self.wall_end {
             let limit = &run.limits.wall;
@@ -352,23 +404,28 @@ impl Clock {
             format!("it printed more than {}", limit.max),
             "print less, or into a file of the workspace",
         ));
-        self.kill(child);
+        self.kill(run, child);
     }
 
-    fn kill(&mut self, child: &Child) {
+    fn kill(&mut self, run: &Supervised, child: &Child) {
         self.killed = true;
         self.kill_at = Some(Instant::now() + Duration::from_secs(3600));
+        if let Some(cgroup) = &run.cgroup {
+            cgroup.kill();
+        }
         // Fails only if init has ended already.
         _ = process::signal(child.pidfd.as_fd(), libc::SIGKILL);
     }
 
     fn look(&mut self, run: &Supervised, child: &Child, seen: &mut Seen) {
         let limit = &run.limits.memory;
-        let found = match memory::occupied(child.pid, self.page_bytes) {
+        let files_max = run.limits.open_files.max.0;
+        let found = match memory::occupied(child.pid, self.page_bytes, files_max) {
             Ok(found) => found,
             Err(error) => {
-                // Init may just have ended. If not, the limit cannot be kept, so the run ends.
-                if error.kind() != std::io::ErrorKind::NotFound {
+                // Init may just have ended. If not, a limit that nobody else keeps cannot be kept, so
+                // the run ends.
+                if error.kind() != std::io::ErrorKind::NotFound && run.cgroup.is_none() {
                     let reason = format!("the memory of the run cannot be measured: {error}");
                     seen.limit.get_or_insert(denial(
                         run,
@@ -377,13 +434,15 @@ impl Clock {
                         reason,
                         "make /proc readable for the user who runs rung",
                     ));
-                    self.kill(child);
+                    self.kill(run, child);
                 }
                 return;
             }
         };
-        seen.peak.resident_bytes = seen.peak.resident_bytes.max(found.resident_bytes);
-        seen.peak.processes = seen.peak.processes.max(found.processes);
+        seen.peak = seen.peak.most(found);
+        if run.cgroup.is_some() {
+            return;
+        }
         let processes = &run.limits.processes;
         if found.processes > processes.max.0 {
             let (peak, max) = (found.processes, processes.max);
@@ -394,23 +453,34 @@ impl Clock {
                 format!("it had {peak} processes at once; {max} is the limit"),
                 "start fewer processes, for example fewer parallel jobs",
             ));
-            self.kill(child);
+            self.kill(run, child);
         }
         if found.resident_bytes > limit.max.0 {
             let peak = Bytes(found.resident_bytes >> 20 << 20);
-            seen.limit.get_or_insert(denial(
-                run,
-                "limits.memory",
-                &limit.because,
-                format!("its processes occupied {peak} together; {} is the limit", limit.max),
-                "use less memory, for example fewer parallel jobs",
-            ));
-            self.kill(child);
+            seen.limit.get_or_insert_with(|| too_much_memory(run, peak));
+            self.kill(run, child);
         }
     }
 }
 
-fn denial(run: &Supervised, rule: &str, origin: &Origin, reason: String, next: &str) -> Denial {
+fn too_much_memory(run: &Supervised, peak: Bytes) -> Denial {
+    let limit = &run.limits.memory;
+    denial(
+        run,
+        "limits.memory",
+        &limit.because,
+        format!("its processes occupied {peak} together; {} is the limit", limit.max),
+        "use less memory, for example fewer parallel jobs",
+    )
+}
+
+pub(super) fn denial(
+    run: &Supervised,
+    rule: &str,
+    origin: &Origin,
+    reason: String,
+    next: &str,
+) -> Denial {
     Denial {
         layer: Layer::Limit,
         rule: rule.to_owned(),
@@ -422,6 +492,32 @@ fn denial(run: &Supervised, rule: &str, origin: &Origin, reason: String, next: &
         next: next.to_owned(),
         count: 1,
     }
+}
+
+/// The kernel ended the run, because there was no memory left for it.
+fn killed_for_memory(run: &Supervised, fired: Fired, seen: &mut Seen) {
+    if fired.killed == 0 {
+        return;
+    }
+    let limit = &run.limits.memory;
+    let peak = fired.memory_peak.map_or(limit.max, |it| Bytes(it >> 20 << 20));
+    seen.limit.get_or_insert_with(|| too_much_memory(run, peak));
+}
+
+/// Adds what the kernel refused. A command that failed has failed by it, as far as anybody can tell;
+/// its own ending is said in the reason.
+fn limited(ended: &mut Ended, mut refused: Vec<Denial>) {
+    let own = match &ended.status {
+        Status::Exited { code: 0 } | Status::Limited { .. } => None,
+        Status::Exited { code } => Some(format!("the command then exited with {code}")),
+        Status::Signaled { signal } => Some(format!("signal {signal} then ended the command")),
+        Status::Refused | Status::Waiting | Status::NotFound | Status::Failed { .. } => return,
+    };
+    if let (Some(own), Some(first)) = (own, refused.first_mut()) {
+        first.reason = format!("{}; {own}", first.reason);
+        ended.status = Status::Limited { limit: first.rule.clone() };
+    }
+    ended.denials.extend(refused);
 }
 
 /// What the parts say together. A limit explains every ending; a failure of a step means that
@@ -507,27 +603,8 @@ fn failed(run: &Supervised, failure: Failure, usage: Usage) -> Result<Ended, Lau
         Some(what) => format!("{} at `{what}`", failure.step.doing()),
         None => failure.step.doing().to_owned(),
     };
-    Err(LaunchError::Step { doing, errno: failure.errno })
-}
-
-/// Waits for the master of the sandbox's terminal. `None`: the sandbox ended before it had one,
-/// and has said why.
-fn receive_master(channel: &OwnedFd) -> Result<Option<OwnedFd>, LaunchError> {
-    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-    let failed = |errno| LaunchError::Supervise { doing: "receiving the terminal", errno };
-    let mut byte = [0];
-    let mut parts = [std::io::IoSliceMut::new(&mut byte)];
-    let mut space = nix::cmsg_space!(std::os::fd::RawFd);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message =
-        recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut space), flags).map_err(failed)?;
-    for control in message.cmsgs().map_err(failed)? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control {
-            return descriptors
-                .first()
-                .map(|number| descriptor::received(*number).map_err(failed))
-                .transpose();
-        }
+    if failure.step == Step::Seccomp && failure.errno == Errno::EBUSY {
+        return Err(LaunchError::Supervised);
     }
-    Ok(None)
+    Err(LaunchError::Step { doing, errno: failure.errno })
 }

@@ -10,14 +10,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::child::{at, at_index};
-use super::kit::{Bind, Operation};
+use super::kit::{Bind, Operation, Overlay};
 use super::report::{Failure, Step};
 use crate::sys::descriptor::{self, HERE, Identity};
 use crate::sys::mount::{self, NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
 
-/// The empty things that masks are clones of; gone from the view when it is complete.
-const EMPTY_FILE: &CStr = c".rung-empty-file";
-const EMPTY_DIRECTORY: &CStr = c".rung-empty-directory";
+/// The empty things that masks are clones of. They lie where every view has its `/proc`, and so below
+/// it when that is mounted: what is not part of the mount tree cannot be cloned before Linux 6.15, and
+/// what is part of it cannot be removed without waiting for all processors.
+const PROC: &CStr = c"proc";
+const EMPTY_FILE: &CStr = c"proc/empty-file";
+const EMPTY_DIRECTORY: &CStr = c"proc/empty-directory";
 /// Where a text is written before it gets its place.
 const TEXT_FILE: &CStr = c".rung-text";
 
@@ -26,7 +29,7 @@ const SEALED: u64 = READ_ONLY | NO_SETID | NO_DEVICES | NO_PROGRAMS;
 /// What the entries are attached to and cloned from.
 struct Base {
     root: OwnedFd,
-    /// Sealed clones of the empty things, of which each mask is a clone again.
+    /// Sealed mounts of the empty things, of which each mask is a clone.
     empty_file: OwnedFd,
     empty_directory: OwnedFd,
 }
@@ -57,11 +60,13 @@ fn new_root() -> Result<Base, Errno> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let root = descriptor::open_at(HERE, c".", flags, 0)?;
     let here = root.as_raw_fd();
+    descriptor::make_directory(here, PROC, 0o555)?;
     leave_open(descriptor::open_at(here, EMPTY_FILE, libc::O_CREAT | libc::O_RDONLY, 0)?);
     descriptor::make_directory(here, EMPTY_DIRECTORY, 0)?;
     let sealed = |name| {
         let tree = mount::clone_tree(here, name, false)?;
         mount::restrict(tree.as_raw_fd(), c"", SEALED, false)?;
+        mount::attach(tree.as_fd(), here, name)?;
         Ok(tree)
     };
     let (empty_file, empty_directory) = (sealed(EMPTY_FILE)?, sealed(EMPTY_DIRECTORY)?);
@@ -70,14 +75,11 @@ fn new_root() -> Result<Base, Errno> {
 
 /// Closing a descriptor of a mount costs more than attaching it, and nobody needs to wait for it:
 /// init closes them all at once while the command already runs, and exec closes the command's.
-fn leave_open(descriptor: OwnedFd) {
+pub(super) fn leave_open(descriptor: OwnedFd) {
     _ = descriptor.into_raw_fd();
 }
 
 fn seal(base: Base) -> Result<(), Errno> {
-    let here = base.root.as_raw_fd();
-    descriptor::remove(here, EMPTY_FILE, 0)?;
-    descriptor::remove(here, EMPTY_DIRECTORY, libc::AT_REMOVEDIR)?;
     mount::restrict(HERE, c".", READ_ONLY | NO_PROGRAMS, false)?;
     [base.root, base.empty_file, base.empty_directory].into_iter().for_each(leave_open);
     Ok(())
@@ -90,6 +92,7 @@ fn carry_out(operation: &Operation, base: &Base) -> Result<Option<OwnedFd>, Errn
         Operation::Directory { path } => descriptor::make_directory(here, path, 0o755)?,
         Operation::Link { path, target } => descriptor::make_link(target, here, path)?,
         Operation::Bind(it) => bind(it, base.root.as_fd())?,
+        Operation::Overlay(it) => overlay(it, base.root.as_fd())?,
         Operation::Private { path, options, attributes } => {
             descriptor::make_directory(here, path, 0o755)?;
             mount::make(c"tmpfs", path, options, *attributes)?;
@@ -102,9 +105,11 @@ fn carry_out(operation: &Operation, base: &Base) -> Result<Option<OwnedFd>, Errn
             leave_open(target);
         }
         Operation::Text { path, text: words, make } => text(path, words, *make, base)?,
-        Operation::Again { path, device, inode, read_only } => {
+        Operation::Again { path, identity, read_only } => {
             let target = descriptor::open_beneath(base.root.as_fd(), path)?;
-            same(descriptor::identity(target.as_raw_fd(), c"")?, *device, *inode)?;
+            if let Some((device, inode)) = identity {
+                same(descriptor::identity(target.as_raw_fd(), c"")?, *device, *inode)?;
+            }
             let tree = mount::clone_tree(target.as_raw_fd(), c"", false)?;
             if *read_only {
                 mount::restrict(tree.as_raw_fd(), c"", READ_ONLY, true)?;
@@ -138,6 +143,49 @@ fn bind(it: &Bind, root: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Where the parts of an overlay lie while it is put together: names without the characters that
+/// its options give a meaning, whatever the host's paths are.
+const LOWER: &CStr = c".rung-lower";
+const LAYERS: &CStr = c".rung-layers";
+
+/// An overlay of a session. Its parts are attached, named relative to the new root, and taken away
+/// again; the overlay has mounts of its own of them. Without `userxattr` it would lose, silently,
+/// which directories hide what is below them.
+fn overlay(it: &Overlay, root: BorrowedFd<'_>) -> Result<(), Errno> {
+    let here = root.as_raw_fd();
+    for (name, source, (device, inode)) in
+        [(LOWER, &it.lower, it.lower_identity), (LAYERS, &it.layers, it.layers_identity)]
+    {
+        let part = mount::clone_tree(HERE, source, false)?;
+        same(descriptor::identity(part.as_raw_fd(), c"")?, device, inode)?;
+        descriptor::make_directory(here, name, 0)?;
+        mount::attach(part.as_fd(), here, name)?;
+        leave_open(part);
+    }
+    let options = [
+        (c"source", Some(c"rung")),
+        (c"lowerdir", Some(LOWER)),
+        (c"upperdir", Some(c".rung-layers/upper")),
+        (c"workdir", Some(c".rung-layers/work")),
+        (c"userxattr", None),
+    ];
+    let tree = mount::new_filesystem(c"overlay", &options, it.attributes)?;
+    for name in [LOWER, LAYERS] {
+        mount::detach(name)?;
+        descriptor::remove(here, name, libc::AT_REMOVEDIR)?;
+    }
+    if it.make {
+        mount_point(root, &it.path, true)?;
+        mount::attach(tree.as_fd(), here, &it.path)?;
+    } else {
+        let target = descriptor::open_beneath(root, &it.path)?;
+        mount::attach(tree.as_fd(), target.as_raw_fd(), c"")?;
+        leave_open(target);
+    }
+    leave_open(tree);
+    Ok(())
+}
+
 fn mount_point(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<(), Errno> {
     if directory {
         return descriptor::make_directory(root.as_raw_fd(), path, 0o755);
@@ -146,13 +194,16 @@ fn mount_point(root: BorrowedFd<'_>, path: &CStr, directory: bool) -> Result<(),
     descriptor::open_at(root.as_raw_fd(), path, flags, 0o444).map(drop)
 }
 
-/// A fresh `/proc`: a read-only clone in the view, and the writable original in our hand.
+/// Two fresh `/proc`s of the same namespace: a read-only one in the view, and a writable one in our
+/// hand, which never becomes part of the mount tree.
 fn proc(path: &CStr, masked: &[(CString, bool)], base: &Base) -> Result<OwnedFd, Errno> {
     let here = base.root.as_raw_fd();
-    let writable = mount::new_filesystem(c"proc", &[], NO_SETID | NO_DEVICES | NO_PROGRAMS)?;
-    let tree = mount::clone_tree(writable.as_raw_fd(), c"", false)?;
-    mount::restrict(tree.as_raw_fd(), c"", READ_ONLY, false)?;
-    descriptor::make_directory(here, path, 0o555)?;
+    let attributes = NO_SETID | NO_DEVICES | NO_PROGRAMS;
+    let writable = mount::new_filesystem(c"proc", &[], attributes)?;
+    let tree = mount::new_filesystem(c"proc", &[], attributes | READ_ONLY)?;
+    if path != PROC {
+        descriptor::make_directory(here, path, 0o555)?;
+    }
     mount::attach(tree.as_fd(), here, path)?;
     for (name, directory) in masked {
         mask(tree.as_fd(), name, *directory, base)?;
@@ -229,7 +280,9 @@ fn devices(path: &CStr, shm: &CStr, root: i32) -> Result<(), Errno> {
         if !character || found.node != libc::makedev(major, minor) {
             return Err(Errno::ENODEV);
         }
-        mount::restrict(node.as_raw_fd(), c"", NO_SETID | NO_PROGRAMS, false)?;
+        // The node is the host's own, and whoever owns it could change its mode or times; writing
+        // to what it stands for does not ask the mount.
+        mount::restrict(node.as_raw_fd(), c"", READ_ONLY | NO_SETID | NO_PROGRAMS, false)?;
         leave_open(descriptor::open_at(here, name, libc::O_CREAT | libc::O_EXCL, 0o666)?);
         mount::attach(node.as_fd(), here, name)?;
         leave_open(node);

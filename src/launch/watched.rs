@@ -9,9 +9,10 @@
 //! killed leaves the marker behind, and the next start does its work. One name that cannot be put
 //! right stops neither the others nor runs elsewhere.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -48,6 +49,8 @@ struct Marker {
 pub struct Watch {
     marker: Marker,
     state: PathBuf,
+    /// The workspace itself, wherever somebody moves it meanwhile.
+    base: OwnedFd,
     /// Locked as long as the supervisor lives.
     file: Flock<File>,
 }
@@ -110,6 +113,9 @@ pub fn arm(
     if watched.is_empty() && guarded.is_empty() {
         return Ok(None);
     }
+    let gone = || io::Error::from(io::ErrorKind::NotFound);
+    let base = hold(workspace).and_then(|it| it.ok_or_else(gone));
+    let base = base.map_err(|source| WatchError { path: workspace.to_owned(), source })?;
     let directory = state.join(MARKERS);
     let unfinished = directory.join(format!("{UNFINISHED}{run}"));
     let failed = |source| WatchError { path: unfinished.clone(), source };
@@ -133,13 +139,14 @@ pub fn arm(
     file.write_all(&text).map_err(failed)?;
     // Only a list that is whole and locked has a name that others look at.
     fs::rename(&unfinished, directory.join(run)).map_err(failed)?;
-    Ok(Some(Watch { marker, state: state.to_owned(), file }))
+    Ok(Some(Watch { marker, state: state.to_owned(), base, file }))
 }
 
 impl Watch {
     /// Puts right what the run made of the watched names, and stops watching.
     pub fn settle(self) -> Settled {
-        let mut settled = put_right(&self.state, &self.marker, true);
+        let mut settled = Settled::default();
+        put_right(&self.state, &self.marker, &self.base, true, &mut settled);
         let path = self.state.join(MARKERS).join(&self.marker.run);
         if settled.left.is_empty()
             && let Err(error) = forget(&path)
@@ -210,7 +217,17 @@ fn sweep_one(
         forget(path)?;
         return Ok(None);
     };
-    let settled = put_right(state, &marker, false);
+    let mut settled = Settled::default();
+    match hold(&marker.workspace) {
+        Ok(Some(base)) => put_right(state, &marker, &base, false, &mut settled),
+        Ok(None) => {
+            let why = "the directory is not there any more, so nobody looked at it".to_owned();
+            settled.changed.push(Left { path: marker.workspace.clone(), why });
+        }
+        Err(error) => {
+            settled.left.push(Left { path: marker.workspace.clone(), why: error.to_string() });
+        }
+    }
     if settled.left.is_empty() {
         forget(path)?;
     }
@@ -219,27 +236,45 @@ fn sweep_one(
 
 /// Goes through all names, whatever becomes of one of them. Only at the end of a `live` run can
 /// what replaced a guarded object be held against the runs of that time: later, its user may have.
-fn put_right(state: &Path, marker: &Marker, live: bool) -> Settled {
-    let mut settled = Settled::default();
-    let base = match hold(&marker.workspace) {
-        Ok(Some(base)) => base,
-        Ok(None) => return settled,
-        Err(error) => {
-            settled.left.push(Left { path: marker.workspace.clone(), why: error.to_string() });
-            return settled;
-        }
-    };
+fn put_right(state: &Path, marker: &Marker, base: &OwnedFd, live: bool, settled: &mut Settled) {
+    // Most runs make none of the names, and most names are not there: then one look says so.
+    let mut absent = None;
     for watched in &marker.watched {
-        if let Err(error) = put_watched_right(state, marker, &base, watched, &mut settled) {
+        if watched.link.is_none() && is_absent(marker, base, &watched.path, &mut absent) {
+            continue;
+        }
+        if let Err(error) = put_watched_right(state, marker, base, watched, settled) {
             settled.left.push(Left { path: watched.path.clone(), why: error.to_string() });
         }
     }
     for guarded in &marker.guarded {
-        if let Err(error) = put_guarded_right(state, marker, &base, guarded, live, &mut settled) {
+        if let Err(error) = put_guarded_right(state, marker, base, guarded, live, settled) {
             settled.left.push(Left { path: guarded.path.clone(), why: error.to_string() });
         }
     }
-    settled
+}
+
+/// Whether nothing can have the name, because its first component is not there: the `last` one that
+/// was not, or one that a look here finds missing.
+fn is_absent<'a>(
+    marker: &Marker,
+    base: &OwnedFd,
+    path: &'a Path,
+    last: &mut Option<&'a OsStr>,
+) -> bool {
+    let inside = path.strip_prefix(&marker.workspace).ok();
+    let Some(Component::Normal(first)) = inside.and_then(|it| it.components().next()) else {
+        return false;
+    };
+    if *last == Some(first) {
+        return true;
+    }
+    let Ok(name) = c_name(first) else { return false };
+    let absent = descriptor::identity(base.as_raw_fd(), &name) == Err(Errno::ENOENT);
+    if absent {
+        *last = Some(first);
+    }
+    absent
 }
 
 fn put_watched_right(
@@ -312,7 +347,7 @@ enum Found {
 }
 
 /// Looks for `path`. An offender is the outermost thing that makes it exist although it should
-/// not: the name itself, or a symbolic link on the way to it. Links are never followed.
+/// not: the name itself, or what is no directory on the way to it. Links are never followed.
 fn find(
     marker: &Marker,
     base: &OwnedFd,
@@ -333,11 +368,9 @@ fn find(
         if expected(&spot, &found)? {
             return Ok(Found::Expected);
         }
-        if last || found.is_link() {
+        // A file can lead on as a link does: a `.git` that is one names another directory.
+        if last || !found.is_directory() {
             return Ok(Found::Offender(spot));
-        }
-        if !found.is_directory() {
-            return Ok(Found::Nothing(None));
         }
         parent = found.held;
     }
@@ -351,7 +384,7 @@ fn quarantine(state: &Path, marker: &Marker, spot: &Spot) -> io::Result<Undone> 
     let inside = spot.path.strip_prefix(&marker.workspace).unwrap_or(&spot.path);
     let name = inside.as_os_str().as_bytes().iter();
     let name: Vec<u8> = name.map(|byte| if *byte == b'/' { b'%' } else { *byte }).collect();
-    let to = directory.join(std::ffi::OsStr::from_bytes(&name));
+    let to = directory.join(OsStr::from_bytes(&name));
     let quarantine = quarantine::move_away(spot, &marker.run, &to)?;
     Ok(Undone { path: spot.path.clone(), quarantine })
 }
@@ -387,19 +420,38 @@ mod tests {
     #[test]
     fn what_was_made_of_an_absent_name_is_moved_away() {
         let place = place();
-        let names = [".envrc", ".vscode", ".cargo/config.toml"].map(|it| place.tree.join(it));
+        let names = [".envrc", ".vscode", ".cargo/config.toml", ".git/config"]
+            .map(|it| place.tree.join(it));
         let list: Vec<Watched> = names.iter().map(|it| watched(it.clone(), None)).collect();
         let watch = arm(&place.state, "run", &place.tree, &list, &[]).unwrap().unwrap();
         fs::write(place.tree.join(".envrc"), "evil").unwrap();
         fs::create_dir_all(place.tree.join("elsewhere")).unwrap();
         fs::write(place.tree.join("elsewhere/config.toml"), "evil").unwrap();
         symlink("elsewhere", place.tree.join(".cargo")).unwrap();
+        fs::write(place.tree.join(".git"), "gitdir: elsewhere").unwrap();
         let undone = watch.settle().undone;
         let paths: Vec<_> = undone.iter().map(|it| it.path.clone()).collect();
-        assert_eq!(paths, [place.tree.join(".envrc"), place.tree.join(".cargo")]);
+        assert_eq!(paths, [".envrc", ".cargo", ".git"].map(|it| place.tree.join(it)));
         assert_eq!(fs::read(&undone[0].quarantine).unwrap(), b"evil");
         assert!(!names.iter().any(|name| name.exists()), "a protected name is still there");
         assert!(place.tree.join("elsewhere/config.toml").exists(), "an ordinary file is gone");
+    }
+
+    #[test]
+    fn a_workspace_that_somebody_moves_is_still_the_workspace() {
+        let place = place();
+        let list = [watched(place.tree.join(".envrc"), None)];
+        let watch = arm(&place.state, "run", &place.tree, &list, &[]).unwrap().unwrap();
+        let killed = arm(&place.state, "killed", &place.tree, &list, &[]).unwrap().unwrap();
+        let moved = place.state.join("../moved");
+        fs::rename(&place.tree, &moved).unwrap();
+        fs::write(moved.join(".envrc"), "evil").unwrap();
+        assert_eq!(watch.settle().undone.len(), 1);
+        assert!(!moved.join(".envrc").exists());
+        drop(killed);
+        let swept = sweep(&place.state, NOW).unwrap();
+        assert_eq!(swept[0].settled.changed.len(), 1, "nobody was told that nobody looked");
+        assert_eq!(sweep(&place.state, NOW).unwrap(), []);
     }
 
     #[test]

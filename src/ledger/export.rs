@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use super::line::{Body, Entry};
 use super::read::scan;
 use super::{
-    Answer, Control, Decision, DenialSeen, ExecEnd, ExecStart, LedgerError, Quarantine, Record,
+    Answer, Control, Decision, DenialSeen, Exec, ExecEnd, ExecStart, LedgerError, Outcome,
+    Quarantine, Record,
 };
 use crate::model::Arg;
 use crate::model::Status;
@@ -74,11 +75,13 @@ fn ocsf(entry: &Entry) -> Value {
     match &entry.body {
         Body::Record(Record::Decision(it)) => decision(entry, it),
         Body::Record(Record::ExecStart(it)) => exec_start(entry, it),
+        Body::Record(Record::Exec(it)) => exec(entry, it),
         Body::Record(Record::ExecEnd(it)) => exec_end(entry, it),
         Body::Record(Record::Denial(it)) => denial(entry, it),
         Body::Record(Record::Quarantine(it)) => quarantine(entry, it),
         Body::Control(it) => control(entry, it),
-        Body::Record(Record::ProfileLoad(_)) | Body::Other(_) => {
+        Body::Record(Record::Session(_) | Record::ProfileLoad(_) | Record::ExecCount(_))
+        | Body::Other(_) => {
             let class = Class { uid: BASE_EVENT, activity: OTHER, severity: INFORMATIONAL };
             event(entry, &class, json!({ "activity_name": entry.body.kind() }))
         }
@@ -176,6 +179,28 @@ fn exec_start(entry: &Entry, it: &ExecStart) -> Value {
     }
     let fields = json!({
         "actor": actor(), "device": device(), "process": process, "status_id": SUCCESS,
+    });
+    event(entry, &class, fields)
+}
+
+fn exec(entry: &Entry, it: &Exec) -> Value {
+    let ran = matches!(it.became, Outcome::Started | Outcome::Unverified);
+    let severity = if ran { INFORMATIONAL } else { LOW };
+    let class = Class { uid: PROCESS_ACTIVITY, activity: LAUNCH, severity };
+    let fields = json!({
+        "actor": actor(),
+        "device": device(),
+        "process": {
+            "uid": it.run,
+            "path": it.program,
+            "cmd_line": command_line(&it.argv),
+            "working_directory": it.cwd,
+        },
+        "action_id": if ran { ALLOWED } else { DENIED },
+        "disposition_id": if ran { ALLOWED } else { BLOCKED },
+        "disposition": if ran { "Allowed" } else { "Blocked" },
+        "status_id": if ran { SUCCESS } else { FAILURE },
+        "policy": { "uid": it.rule },
     });
     event(entry, &class, fields)
 }

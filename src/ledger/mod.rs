@@ -37,10 +37,11 @@ mod write;
 pub use error::LedgerError;
 pub use export::{Format, export};
 pub use line::{Body, Entry, RECORD_BYTES_MAX};
-pub use read::{Follow, show, tail};
+pub use read::{Follow, decisions, show, tail};
 pub use record::{
-    Answer, Control, Decision, DenialSeen, ExecEnd, ExecStart, ProfileLoad, Quarantine, Record,
+    Answer, Control, Decision, DenialSeen, Exec, ExecCount, ExecEnd, ExecStart, Outcome,
+    ProfileLoad, Quarantine, Record, SessionAct, SessionVerb, Tally,
 };
-pub use redact::Redactor;
+pub use redact::{Redactor, is_redacted};
 pub use verify::{Anchor, Fault, Problem, Report, verify};
 pub use write::{Ledger, Receipt};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::{Directory, Use, segment_name};
 use super::line;
-use super::{Entry, LedgerError, RECORD_BYTES_MAX};
+use super::{Body, Entry, LedgerError, RECORD_BYTES_MAX, Record};
 
 /// One segment as it was at one moment.
 pub(super) struct Segment {
@@ -98,6 +98,23 @@ pub fn show(directory: &Path, run: &str) -> Result<Vec<Entry>, LedgerError> {
         Ok(())
     })?;
     Ok(found)
+}
+
+/// The decisions of one run, or all of them, in order; `each` sees one at a time.
+pub fn decisions(
+    directory: &Path,
+    run: Option<&str>,
+    each: &mut dyn FnMut(Entry) -> Result<(), LedgerError>,
+) -> Result<(), LedgerError> {
+    let needle = run.unwrap_or("decision").as_bytes();
+    let wanted = |line: &[u8]| needle.is_empty() || memory_find(line, needle);
+    scan(directory, &wanted, &mut |entry| {
+        let of_run = run.is_none_or(|it| entry.body.run() == Some(it));
+        if of_run && matches!(entry.body, Body::Record(Record::Decision(_))) {
+            each(entry)?;
+        }
+        Ok(())
+    })
 }
 
 fn memory_find(line: &[u8], needle: &[u8]) -> bool {

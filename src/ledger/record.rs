@@ -19,12 +19,18 @@ pub enum Record {
     Decision(Box<Decision>),
     #[serde(rename = "exec.start")]
     ExecStart(ExecStart),
+    #[serde(rename = "exec")]
+    Exec(Box<Exec>),
+    #[serde(rename = "exec.count")]
+    ExecCount(ExecCount),
     #[serde(rename = "exec.end")]
     ExecEnd(ExecEnd),
     #[serde(rename = "denial")]
     Denial(Box<DenialSeen>),
     #[serde(rename = "quarantine")]
     Quarantine(Quarantine),
+    #[serde(rename = "session")]
+    Session(Box<SessionAct>),
     #[serde(rename = "profile.load")]
     ProfileLoad(ProfileLoad),
 }
@@ -75,6 +81,55 @@ pub struct ExecStart {
     pub environment: BTreeMap<String, Arg>,
 }
 
+/// A program that the run started or wanted to start: the command itself first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    pub run: String,
+    pub became: Outcome,
+    pub decision: Answer,
+    /// Id of the rule that decided.
+    pub rule: String,
+    /// Where the object lies that runs: for a script, its interpreter.
+    pub program: Arg,
+    pub device: u64,
+    pub inode: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Arg>,
+    pub argv: Vec<Arg>,
+    pub cwd: Arg,
+    /// The programs above, nearest first.
+    pub caller: Vec<Arg>,
+    /// There are more, or they could not be told.
+    pub caller_cut: bool,
+}
+
+/// What became of one exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// What runs is what was judged.
+    Started,
+    /// It was judged by what it asked for; another task traced it.
+    Unverified,
+    Refused,
+    /// It was loaded, and killed before its first instruction.
+    Killed,
+}
+
+/// The programs of a run that came after those with a record each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecCount {
+    pub run: String,
+    pub more: Vec<Tally>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    pub program: String,
+    pub became: Outcome,
+    pub count: u64,
+}
+
 /// What became of the run, whether or not anything started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecEnd {
@@ -104,6 +159,50 @@ pub struct Quarantine {
     /// Where it lies now; absent if it was removed.
     pub moved_to: Option<Arg>,
     pub reason: String,
+}
+
+/// Something was done with a session, outside every run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionAct {
+    pub act: SessionVerb,
+    pub session: String,
+    /// Names an apply or a rollback, so that it can be taken back.
+    pub id: Option<String>,
+    /// The act that was taken back.
+    pub of: Option<String>,
+    /// The tree that the session works on.
+    pub base: Arg,
+    pub level: Option<Level>,
+    pub backend: String,
+    /// How many paths of the tree it was about.
+    pub count: u64,
+    /// The first of them.
+    pub paths: Vec<Arg>,
+    /// How many changes were refused, wait for an answer, or have changed on both sides.
+    pub withheld: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionVerb {
+    Start,
+    Apply,
+    Discard,
+    Rollback,
+    /// An act that had been interrupted was carried on, or taken back.
+    Recover,
+}
+
+impl SessionVerb {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Apply => "apply",
+            Self::Discard => "discard",
+            Self::Rollback => "rollback",
+            Self::Recover => "recover",
+        }
+    }
 }
 
 /// A profile was read from outside the binary, or changed.
@@ -147,9 +246,12 @@ impl Record {
         match self {
             Self::Decision(_) => "decision",
             Self::ExecStart(_) => "exec.start",
+            Self::Exec(_) => "exec",
+            Self::ExecCount(_) => "exec.count",
             Self::ExecEnd(_) => "exec.end",
             Self::Denial(_) => "denial",
             Self::Quarantine(_) => "quarantine",
+            Self::Session(_) => "session",
             Self::ProfileLoad(_) => "profile.load",
         }
     }
@@ -159,10 +261,12 @@ impl Record {
         match self {
             Self::Decision(it) => Some(&it.ids.run),
             Self::ExecStart(it) => Some(&it.run),
+            Self::Exec(it) => Some(&it.run),
+            Self::ExecCount(it) => Some(&it.run),
             Self::ExecEnd(it) => Some(&it.run),
             Self::Denial(it) => Some(&it.run),
             Self::Quarantine(it) => Some(&it.run),
-            Self::ProfileLoad(_) => None,
+            Self::Session(_) | Self::ProfileLoad(_) => None,
         }
     }
 
@@ -175,6 +279,8 @@ impl Record {
                 let found: usize = environment.map(|(name, value)| by.variable(name, value)).sum();
                 found + by.word(&mut it.program)
             }
+            Self::Exec(it) => it.redact(by),
+            Self::ExecCount(it) => it.more.iter_mut().map(|it| by.text(&mut it.program)).sum(),
             Self::ExecEnd(it) => match &mut it.status {
                 Status::Failed { reason } => by.text(reason),
                 Status::Limited { limit } => by.text(limit),
@@ -188,6 +294,10 @@ impl Record {
             Self::Quarantine(it) => {
                 let moved = it.moved_to.as_mut().map_or(0, |path| by.word(path));
                 by.word(&mut it.path) + moved + by.text(&mut it.reason)
+            }
+            Self::Session(it) => {
+                let paths: usize = it.paths.iter_mut().map(|path| by.word(path)).sum();
+                paths + by.word(&mut it.base) + by.text(&mut it.session)
             }
             Self::ProfileLoad(it) => it.sources.iter_mut().map(|text| by.text(text)).sum(),
         }
@@ -205,6 +315,15 @@ impl Decision {
             + by.text(&mut self.reason)
             + by.word(&mut self.cwd)
             + by.word(&mut self.workspace)
+    }
+}
+
+impl Exec {
+    fn redact(&mut self, by: &Redactor) -> usize {
+        let words = [&mut self.program, &mut self.cwd].into_iter();
+        let words = words.chain(&mut self.script).chain(&mut self.caller);
+        let found: usize = words.map(|it| by.word(it)).sum();
+        found + by.argv(&mut self.argv)
     }
 }
 

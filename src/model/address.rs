@@ -4,8 +4,8 @@
 //! the place where a cloud keeps its credentials. So an address is open to a name only when it is
 //! public unicast, in a plain form; every other one needs a profile line that names its range.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 

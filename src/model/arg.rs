@@ -96,13 +96,8 @@ impl fmt::Display for Arg {
             for letter in chunk.valid().chars() {
                 if letter == '\\' {
                     f.write_str("\\\\")?;
-                } else if letter.is_control() || is_deceptive(letter) {
-                    let mut buffer = [0; 4];
-                    for byte in letter.encode_utf8(&mut buffer).bytes() {
-                        write!(f, "\\x{byte:02x}")?;
-                    }
                 } else {
-                    fmt::Write::write_char(f, letter)?;
+                    write_printable(f, letter)?;
                 }
             }
             for byte in chunk.invalid() {
@@ -113,9 +108,26 @@ impl fmt::Display for Arg {
     }
 }
 
+/// Text as it may stand on one line of a terminal: what would act on the terminal or deceive its
+/// reader is escaped as in an [`Arg`].
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    // Writing to a `String` cannot fail.
+    _ = text.chars().try_for_each(|letter| write_printable(&mut printable, letter));
+    printable
+}
+
+fn write_printable(to: &mut impl fmt::Write, letter: char) -> fmt::Result {
+    if !letter.is_control() && !is_deceptive(letter) {
+        return to.write_char(letter);
+    }
+    let mut buffer = [0; 4];
+    letter.encode_utf8(&mut buffer).bytes().try_for_each(|byte| write!(to, "\\x{byte:02x}"))
+}
+
 /// Characters that make a reader see something else than what is there: bidirectional controls,
 /// zero-width marks, and blanks that are not the ordinary one.
-fn is_deceptive(letter: char) -> bool {
+pub fn is_deceptive(letter: char) -> bool {
     matches!(
         letter,
         '\u{a0}' | '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{1680}' | '\u{180b}'

@@ -3,9 +3,9 @@
 //! `host` fills these in by doing; everything below takes them as arguments, so that a plan for
 //! another machine is a test fixture and not a machine.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,8 @@ pub struct HostFacts {
     /// What was found at each path that the profile and the request name, keyed by the spelling
     /// after `~` was replaced. A path that is missing from the map does not exist.
     pub paths: PathMap<PathFact>,
+    /// The home directory that the user database names, canonical. `HOME` is only a variable.
+    pub user_home: Option<PathBuf>,
 }
 
 /// A processor architecture with its own system call table.

@@ -20,7 +20,7 @@ mod quantity;
 mod request;
 
 pub use address::{AddressClass, Range, RangeError, classify};
-pub use arg::{Arg, NulByte};
+pub use arg::{Arg, NulByte, is_deceptive, printable};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
 pub use exec::{Ancestor, Caller, ExecFact, Image};
@@ -30,7 +30,7 @@ pub use host::{
 pub use host_name::{HostName, HostPattern, NameError};
 pub use level::{Level, UnknownLevel};
 pub use origin::Origin;
-pub use outcome::{Outcome, Status, Traffic, Usage};
+pub use outcome::{Changed, Outcome, Status, Traffic, Usage};
 pub use path_map::{PathMap, is_plain, lies_in, walk_order};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
-pub use request::{Ids, Request, Streams};
+pub use request::{Ids, Request, Store, Streams, Tree};

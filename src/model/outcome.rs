@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Count, Denial, Ids, Level};
+use super::{Arg, Bytes, Count, Denial, Ids, Level};
 
 /// The whole result of one `rung run`, as `--report` and `--json` give it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct Outcome {
     pub gaps: Vec<String>,
     /// What else the caller should know, a sentence each.
     pub notes: Vec<String>,
+    /// What a disposable run changed, and nothing was kept of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Changed>,
     pub usage: Usage,
     /// What went out and came in, by destination; empty where nothing was reached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -32,6 +35,17 @@ pub struct Traffic {
     pub received: Bytes,
 }
 
+/// One path that a run would have changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Relative to the workspace.
+    pub path: Arg,
+    /// `created`, `modified`, `deleted`, `renamed`, `mode`, `attributes` or `replaced`.
+    pub kind: String,
+    /// Classes that a person should look at.
+    pub risks: Vec<String>,
+}
+
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -40,7 +54,7 @@ pub enum Status {
     Exited { code: u8 },
     /// The command ran and died by a signal that rung did not send.
     Signaled { signal: i32 },
-    /// Rung stopped the command because a limit was reached.
+    /// A limit was reached, and the command was stopped for it or failed by it.
     Limited { limit: String },
     /// The policy said no; nothing ran.
     Refused,

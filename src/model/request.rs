@@ -25,6 +25,30 @@ pub struct Request {
     pub environment: BTreeMap<String, Arg>,
     pub ids: Ids,
     pub streams: Streams,
+    pub tree: Tree,
+}
+
+/// What the command finds in place of the workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tree {
+    /// The workspace itself, outside every session.
+    #[default]
+    Itself,
+    /// The workspace itself, which is a checkout of its own that a session made.
+    Worktree,
+    /// The workspace with a layer of a session on top, which takes every write.
+    Overlay(Store),
+    /// A copy that a session made of the workspace.
+    Copy(Store),
+}
+
+/// A directory of rung's own in which a session keeps what its runs write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    pub directory: PathBuf,
+    pub device: u64,
+    pub inode: u64,
 }
 
 /// Who asked, and what the run is called in every record.
@@ -42,8 +66,10 @@ pub struct Ids {
 /// How the command's standard streams are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Streams {
-    /// The caller's own descriptors, untouched.
+    /// The caller's own descriptors, untouched unless one of them is a terminal.
     Inherit,
+    /// The caller's own descriptors, terminals too, because the caller asked for it.
+    RawInherit,
     /// A terminal of ours; what the command prints is filtered before it reaches the caller's.
     Terminal,
     /// A terminal of ours, its output passed on unfiltered because the caller asked for it.

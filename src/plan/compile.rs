@@ -9,11 +9,11 @@ use super::egress::EgressPlan;
 use super::surface::top;
 use super::view::View;
 use super::{
-    CommandPlan, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan, PlanError,
+    CommandPlan, Gate, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan, PlanError,
     ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
-use super::{egress, environment, gaps, landlock, view, workspace};
-use crate::model::{Digest, HostFacts, ProgramFact, Request, is_plain, lies_in};
+use super::{egress, environment, exec, gaps, landlock, view, workspace};
+use crate::model::{Digest, HostFacts, ProgramFact, Request, Tree, is_plain, lies_in};
 use crate::policy::Permit;
 use crate::profile::{Limit, Profile, WorkspaceMode};
 
@@ -32,8 +32,11 @@ pub fn compile(
     if request.level != profile.level {
         return Err(PlanError::WrongLevel { profile: profile.level, request: request.level });
     }
+    if permit.by_shell() && gaps::gate(host) == Gate::Without {
+        return Err(PlanError::NeedsGate);
+    }
     let workspace = workspace::check(request, profile, host)?;
-    if profile.filesystem.workspace.mode == WorkspaceMode::Session {
+    if profile.filesystem.workspace.mode == WorkspaceMode::Session && request.tree == Tree::Itself {
         let because = profile.filesystem.workspace.origin.clone();
         return Err(PlanError::NeedsSession { level: profile.level, because });
     }
@@ -62,6 +65,7 @@ pub fn compile(
         },
         identity: identity(host),
         landlock: landlock::rules(&entries, landlock_abi, loopback.is_some() || egress.is_some()),
+        exec: exec::compile(request, profile, host, &entries),
         view: entries,
         watched,
         syscalls: SyscallPlan {
@@ -102,7 +106,11 @@ fn limits(profile: &Profile, host: &HostFacts) -> LimitPlan {
         wall: limited(&limits.wall),
         grace: limited(&limits.grace),
         processes: limited(&limits.processes),
-        processes_by: if host.is_root() { ProcessesBy::Polling } else { ProcessesBy::Kernel },
+        processes_by: match (&host.cgroup, host.is_root()) {
+            (Some(_), _) => ProcessesBy::Cgroup,
+            (None, true) => ProcessesBy::Polling,
+            (None, false) => ProcessesBy::Kernel,
+        },
         open_files: limited(&limits.open_files),
         memory: limited(&limits.memory),
         memory_by: host.cgroup.clone().map_or(MemoryBy::Polling, MemoryBy::Cgroup),
@@ -125,7 +133,7 @@ fn program(request: &Request, view: &[ViewEntry]) -> Result<PathBuf, PlanError> 
     let named = top(view, path).ok_or_else(refuse)?;
     let object = top(view, canonical).ok_or_else(refuse)?;
     let startable = match &object.what {
-        What::Bind { programs, .. } => *programs,
+        What::Bind { programs, .. } | What::Overlay { programs, .. } => *programs,
         // Laid on the workspace: its programs are the workspace's.
         What::Pinned { .. } | What::Protected { .. } => view
             .iter()
@@ -144,6 +152,7 @@ fn program(request: &Request, view: &[ViewEntry]) -> Result<PathBuf, PlanError> 
     let reached = matches!(
         named.what,
         What::Bind { .. }
+            | What::Overlay { .. }
             | What::SymbolicLink { .. }
             | What::Pinned { .. }
             | What::Protected { .. }
@@ -161,6 +170,7 @@ fn as_text(entry: &ViewEntry) -> Result<(), PlanError> {
     let target = match &entry.what {
         What::SymbolicLink { target } => Some(target),
         What::Bind { source, .. } => Some(source),
+        What::Overlay { layers, .. } => Some(&layers.directory),
         What::Directory
         | What::Private { .. }
         | What::Proc { .. }

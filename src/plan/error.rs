@@ -32,6 +32,10 @@ pub enum PlanError {
     Unprotectable { path: PathBuf, found: &'static str, because: Origin },
     #[error("`{}` is not in the view of level {level}, or programs there may not be started", path.display())]
     ProgramNotInView { path: PathBuf, level: Level },
+    #[error(
+        "a shell would start what the text names, and without an exec gate, which this host cannot have, nobody would see what that really is: run each command by itself, as `rung run -- PROGRAM ARGUMENT...`"
+    )]
+    NeedsGate,
     #[error("there is no program `{name}`")]
     NoProgram { name: String },
     #[error("this host cannot keep what level {level} promises\n{}", listed(gaps))]

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::egress::{DestinationPlan, EgressPlan, Pool};
 use super::{
-    Access, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind, ProcessesBy, SandboxPlan,
-    Table, ViewEntry, What,
+    Access, Gate, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind, ProcessesBy,
+    SandboxPlan, Table, ViewEntry, What,
 };
 
 /// The whole plan as text, for a terminal or a review.
@@ -37,6 +37,7 @@ pub fn explain(plan: &SandboxPlan) -> String {
         "Environment",
         variables.map(|(name, it)| (name.clone(), std::slice::from_ref(&it.because))),
     );
+    section(&mut text, "Programs", std::iter::once(programs(plan)));
     section(&mut text, "Network and system calls", kernel(plan).into_iter());
     section(&mut text, "Limits", limits(plan).into_iter());
     section(
@@ -151,6 +152,20 @@ fn watched(plan: &SandboxPlan) -> Vec<Line<'_>> {
         .collect()
 }
 
+fn programs(plan: &SandboxPlan) -> Line<'_> {
+    let text = match (plan.exec.gate, plan.syscalls.table) {
+        (Gate::With, Table::Strict | Table::Standard) => {
+            "every program that is started is decided before its first instruction"
+        }
+        (Gate::With, Table::Debug) => {
+            "every program that is started is decided before its first instruction; that of a task \
+             which another one traces, before the call, because the tracer has it in hand anyway"
+        }
+        (Gate::Without, _) => "only the command itself is decided",
+    };
+    (text.to_owned(), std::slice::from_ref(&plan.exec.because))
+}
+
 fn kernel(plan: &SandboxPlan) -> Vec<Line<'_>> {
     let mut lines: Vec<Line<'_>> = Vec::new();
     if let Some(because) = &plan.network.loopback {
@@ -224,7 +239,7 @@ fn limits(plan: &SandboxPlan) -> Vec<Line<'_>> {
         MemoryBy::Polling => "looked at a few times a second, so a burst may pass it briefly",
     };
     let processes = match limits.processes_by {
-        ProcessesBy::Kernel => "kept by the kernel",
+        ProcessesBy::Kernel | ProcessesBy::Cgroup => "kept by the kernel",
         ProcessesBy::Polling => "looked at a few times a second, so a burst may pass it briefly",
     };
     let mut lines = vec![
@@ -268,6 +283,14 @@ impl fmt::Display for ViewEntry {
                 f.write_str(if *programs { ", start programs" } else { "" })?;
                 f.write_str(if *kind == PathKind::Directory { "" } else { " (one file)" })?;
                 if *source == self.path { Ok(()) } else { write!(f, " from {}", shown(source)) }
+            }
+            What::Overlay { access, programs, .. } => {
+                f.write_str(": read")?;
+                f.write_str(match access {
+                    Access::Write => ", write into the session's own layer",
+                    Access::Read => " with the session's own layer on top",
+                })?;
+                f.write_str(if *programs { ", start programs" } else { "" })
             }
             What::Private { size, files, access, programs } => {
                 f.write_str(": private and empty at first, read")?;

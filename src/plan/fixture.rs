@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{PlanError, SandboxPlan, compile};
 use crate::model::{
     Arch, Arg, Bytes, Cause, Count, Digest, HostFacts, Ids, Level, Mechanism, Origin, PathFact,
-    PathKind, PathMap, Probe, ProgramFact, ProgramLocation, Request, Span, Streams,
+    PathKind, PathMap, Probe, ProgramFact, ProgramLocation, Request, Span, Streams, Tree,
 };
 use crate::policy::Permit;
 use crate::profile::{
@@ -163,6 +163,7 @@ pub(super) fn request(level: Level) -> Request {
         .into(),
         ids: Ids { run: "01RUN".to_owned(), ..Ids::default() },
         streams: Streams::Inherit,
+        tree: Tree::Itself,
     }
 }
 
@@ -192,6 +193,7 @@ pub(super) fn host() -> HostFacts {
         state_directories: ["/home/u/.local/state/rung", "/etc/rung"].map(PathBuf::from).to_vec(),
         nameservers: Vec::new(),
         paths: PathMap::new(),
+        user_home: None,
     };
     for path in [
         "/etc",

@@ -1,13 +1,13 @@
 //! What this host cannot keep of what the plan promises.
 //!
 //! Most of the sandbox has no second way to be built: without namespaces, mounts or the filter
-//! there is no plan, whatever the profile accepts. Landlock says again what the mounts say; there
-//! the profile decides.
+//! there is no plan, whatever the profile accepts. Landlock says again what the mounts say, and the
+//! exec gate narrows what the sandbox holds anyway; there the profile decides.
 
 use serde::Serialize;
 
 use super::landlock::usable_abi;
-use super::{Gap, PlanError};
+use super::{Gap, Gate, PlanError};
 use crate::model::{Cause, HostFacts, Mechanism, Probe};
 use crate::profile::{OnGap, Profile, WorkspaceMode};
 
@@ -60,6 +60,30 @@ const ESSENTIAL: [(Mechanism, &str, &str); 9] = [
     ),
 ];
 
+/// What the exec gate is built from: how it learns of an exec, and how it makes sure of it.
+const GATE: [(Mechanism, &str, &str); 2] = [
+    (
+        Mechanism::SeccompNotify,
+        "every program that is started is decided like the command itself",
+        "only the command itself is decided; what it starts is held by the sandbox alone",
+    ),
+    (
+        Mechanism::Ptrace,
+        "what is decided about a program is what runs, whatever is changed meanwhile",
+        "only the command itself is decided, because nobody can make sure of what it starts",
+    ),
+];
+
+/// Whether this host can have the exec gate: one half of it would decide about what can still be
+/// changed.
+pub fn gate(host: &HostFacts) -> Gate {
+    if GATE.iter().all(|(mechanism, ..)| host.works(*mechanism)) {
+        Gate::With
+    } else {
+        Gate::Without
+    }
+}
+
 /// Something that a level promises, and whether this host keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Promise {
@@ -99,6 +123,10 @@ pub fn promises(profile: &Profile, host: &HostFacts) -> Vec<Promise> {
             Promise { mechanism: *mechanism, promise, state: state(&gap), gap }
         })
         .collect();
+    promises.extend(GATE.iter().map(|(mechanism, promise, lost)| {
+        let gap = missing(host, *mechanism, lost, false);
+        Promise { mechanism: *mechanism, promise, state: state(&gap), gap }
+    }));
     promises.push(Promise {
         mechanism: Mechanism::Landlock,
         promise: "the file rules are kept twice: by the mounts and by Landlock",
@@ -118,6 +146,7 @@ pub(super) fn accepted(
         .iter()
         .filter_map(|(mechanism, _, lost)| missing(host, *mechanism, lost, true))
         .collect();
+    gaps.extend(GATE.iter().filter_map(|(it, _, lost)| missing(host, *it, lost, false)));
     if landlock_abi == 0 {
         gaps.extend(landlock(host));
     }

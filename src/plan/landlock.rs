@@ -52,7 +52,7 @@ pub(super) fn rules(view: &[ViewEntry], abi: u32, loopback: bool) -> LandlockPla
                 let rights = if *kind == PathKind::Directory { rights } else { rights.on_file() };
                 allow(&mut plan, &entry.path, rights, &entry.because);
             }
-            What::Private { access, programs, .. } => {
+            What::Overlay { access, programs, .. } | What::Private { access, programs, .. } => {
                 allow(&mut plan, &entry.path, FsRights::of(*access, *programs), &entry.because);
             }
             What::Proc { .. } => {

@@ -10,6 +10,7 @@ mod compile;
 pub mod egress;
 mod environment;
 mod error;
+mod exec;
 mod explain;
 mod gaps;
 mod landlock;
@@ -37,18 +38,21 @@ pub use compile::compile;
 use egress::EgressPlan;
 pub use environment::search_path;
 pub use error::PlanError;
+pub use exec::ExecPlan;
 pub use explain::explain;
-pub use gaps::{Promise, PromiseState, promises};
+pub use gaps::{Promise, PromiseState, gate, promises};
 pub use paths::{expand, lasting_paths, wanted_behind_links, wanted_paths};
 pub use predict::{Answer, Operation, Prediction, predict};
 pub use rights::FsRights;
+pub use syscalls::Gate;
 pub use within::within;
 
 use crate::model::{
-    Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, PathMap, Span, Streams,
+    Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, PathMap, Span, Store,
+    Streams,
 };
-pub use crate::profile::WhenFull;
-use crate::profile::{Durable, Table};
+use crate::profile::Durable;
+pub use crate::profile::{Table, WhenFull};
 
 /// One run, decided to the last mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +70,7 @@ pub struct SandboxPlan {
     /// exist or are symbolic links. What the run makes of them is undone when it ends.
     pub watched: Vec<Watched>,
     pub landlock: LandlockPlan,
+    pub exec: ExecPlan,
     pub syscalls: SyscallPlan,
     pub network: NetworkPlan,
     pub limits: LimitPlan,
@@ -129,6 +134,17 @@ pub enum What {
         inode: u64,
         access: Access,
         /// Without it the mount is `noexec`.
+        programs: bool,
+    },
+    /// The host's directory with a layer of a session on top: what is read comes from either, what
+    /// is written goes into the layer. Nothing mounted below the directory shows.
+    Overlay {
+        lower: PathBuf,
+        device: u64,
+        inode: u64,
+        /// Holds `upper` and `work`; in no view itself.
+        layers: Store,
+        access: Access,
         programs: bool,
     },
     /// A tmpfs of the run's own.
@@ -258,6 +274,8 @@ pub enum ProcessesBy {
     /// The kernel does not count the processes of real root, so rung looks a few times a second
     /// and ends the run.
     Polling,
+    /// The cgroup that also keeps the memory: the next fork fails, and the kernel says so.
+    Cgroup,
 }
 
 /// Who keeps the memory limit.

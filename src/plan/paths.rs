@@ -4,6 +4,8 @@
 //! asked about before a plan can be compiled, and [`wanted_behind_links`] what their answers add;
 //! each is one look, and no tree is walked.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::model::{PathFact, PathKind, PathMap, is_plain, lies_in, walk_order};
@@ -176,16 +178,14 @@ pub(super) fn lies_at_protected<'a>(
     profile: &'a Profile,
     workspace: &'a Path,
 ) -> impl Iterator<Item = (&'a Path, &'a Entry)> {
+    let names = profile.filesystem.protected.iter();
+    let firsts: Vec<(&OsStr, &Entry)> =
+        names.filter_map(|it| Some((it.protected_name()?.iter().next()?, it))).collect();
     let components = workspace.ancestors().filter_map(|it| Some((it.parent()?, it.file_name()?)));
-    let mut above: Vec<(&Path, &Entry)> = Vec::new();
-    for (parent, component) in components {
-        let names = profile.filesystem.protected.iter();
-        let at = |entry: &&Entry| {
-            let name = entry.protected_name().and_then(|it| it.components().next());
-            name.is_some_and(|it| it.as_os_str() == component)
-        };
-        above.extend(names.filter(at).map(|entry| (parent, entry)).next());
-    }
+    let at = |(parent, component): (&'a Path, &OsStr)| {
+        firsts.iter().find(|(first, _)| *first == component).map(|(_, entry)| (parent, *entry))
+    };
+    let above: Vec<(&Path, &Entry)> = components.filter_map(at).collect();
     above.into_iter().rev()
 }
 
@@ -217,10 +217,11 @@ pub(super) fn between<'a>(root: &Path, path: &'a Path) -> Vec<&'a Path> {
     if path == root || !lies_in(path, root) {
         return Vec::new();
     }
-    let above = path.ancestors().skip(1);
-    let mut directories: Vec<&Path> = above.take_while(|it| it.as_os_str() != root).collect();
-    directories.reverse();
-    directories
+    let bytes = path.as_os_str().as_bytes();
+    // A slash that ends `root` is the root's own.
+    let below = root.as_os_str().len().max(1) + usize::from(root != Path::new("/"));
+    let ends = bytes.iter().enumerate().skip(below).filter(|(_, byte)| **byte == b'/');
+    ends.filter_map(|(end, _)| Some(Path::new(OsStr::from_bytes(bytes.get(..end)?)))).collect()
 }
 
 /// Whether one of the two lies at or below the other.
@@ -293,6 +294,7 @@ mod tests {
         };
         assert_eq!(names("/w", "/w/a/b/c"), ["/w/a", "/w/a/b"]);
         assert!(names("/w", "/w/a").is_empty());
+        assert_eq!(names("/", "/a/b/c"), ["/a", "/a/b"]);
         assert!(names("/w", "/elsewhere/a/b").is_empty());
         assert!(names("/w", "/w").is_empty());
     }

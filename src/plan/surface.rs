@@ -68,9 +68,10 @@ impl SandboxPlan {
         match &entry.what {
             What::Directory => self.skeleton(path),
             What::SymbolicLink { .. } => Surface::Link,
-            What::Bind { .. } | What::Pinned { .. } | What::Protected { .. } => {
-                self.host_object(path, entry)
-            }
+            What::Bind { .. }
+            | What::Overlay { .. }
+            | What::Pinned { .. }
+            | What::Protected { .. } => self.host_object(path, entry),
             What::Private { size, files, access, programs } => Surface::Private {
                 size: *size,
                 files: *files,
@@ -107,7 +108,9 @@ impl SandboxPlan {
         let protected = matches!(entry.what, What::Protected { .. });
         let trees = self.view.iter().rev().filter(|it| path.starts_with(&it.path));
         for tree in trees {
-            if let What::Bind { source, device, inode, access, programs, .. } = &tree.what {
+            if let What::Bind { source, device, inode, access, programs, .. }
+            | What::Overlay { lower: source, device, inode, access, programs, .. } = &tree.what
+            {
                 return Surface::Host(Host {
                     root: &tree.path,
                     source,

@@ -11,7 +11,9 @@ use super::egress::ResolverFile;
 use super::paths::{PROC_MASKED, PROCESSORS, RESOLVER, VAR_TMP, between, expand, in_proc, overlap};
 use super::protect::protect;
 use super::{Absent, Access, MaskedName, PlanError, ViewEntry, Watched, What};
-use crate::model::{HostFacts, Origin, PathFact, PathKind, PathMap, Request, lies_in, walk_order};
+use crate::model::{
+    HostFacts, Origin, PathFact, PathKind, PathMap, Request, Tree, lies_in, walk_order,
+};
 use crate::profile::{Profile, WorkspaceMode};
 
 /// Places that are rung's own in every view; nothing of the host can be granted there.
@@ -307,7 +309,26 @@ fn workspace_entry(profile: &Profile, request: &Request, fact: &PathFact) -> Vie
     let programs = profile.exec.workspace_programs.is_some();
     let mut because = vec![profile.filesystem.workspace.origin.clone()];
     because.extend(profile.exec.workspace_programs.clone());
-    ViewEntry { path: request.workspace.clone(), what: bind(fact, access, programs), because }
+    let what = match &request.tree {
+        Tree::Itself | Tree::Worktree => bind(fact, access, programs),
+        Tree::Overlay(layers) => What::Overlay {
+            lower: fact.canonical.clone(),
+            device: fact.device,
+            inode: fact.inode,
+            layers: layers.clone(),
+            access,
+            programs,
+        },
+        Tree::Copy(copy) => What::Bind {
+            source: copy.directory.clone(),
+            kind: PathKind::Directory,
+            device: copy.device,
+            inode: copy.inode,
+            access,
+            programs,
+        },
+    };
+    ViewEntry { path: request.workspace.clone(), what, because }
 }
 
 /// `/var/tmp` is `/tmp` under another name, or a private place of its own where something lies
@@ -356,7 +377,7 @@ fn link(ground: &mut Ground, mut links: Vec<(PathBuf, PathBuf, Origin)>) {
     links.sort_by(|a, b| walk_order(&a.0, &b.0));
     for (path, target, because) in links {
         let shown = match covering(ground, &path).map(|entry| &entry.what) {
-            Some(What::Bind { .. } | What::SymbolicLink { .. }) => true,
+            Some(What::Bind { .. } | What::Overlay { .. } | What::SymbolicLink { .. }) => true,
             Some(_) | None => ground.contains(&path),
         };
         if !shown && !ground.any_in(&path) {
@@ -504,7 +525,9 @@ impl ViewEntry {
     /// The access to a host object that is bound here, and whether its programs may be started.
     pub(super) fn bound(&self) -> Option<(Access, bool)> {
         match &self.what {
-            What::Bind { access, programs, .. } => Some((*access, *programs)),
+            What::Bind { access, programs, .. } | What::Overlay { access, programs, .. } => {
+                Some((*access, *programs))
+            }
             What::Directory
             | What::Private { .. }
             | What::SymbolicLink { .. }

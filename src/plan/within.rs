@@ -165,6 +165,8 @@ fn other_excess(inner: &SandboxPlan, outer: &SandboxPlan) -> Vec<String> {
         inner.syscalls.table <= outer.syscalls.table && inner.syscalls.arch == outer.syscalls.arch,
         "the system call table is wider".to_owned(),
     );
+    let gate = inner.exec.gate <= outer.exec.gate;
+    check(gate, "nobody decides about the programs that it starts".to_owned());
     check(inner.identity == outer.identity, "it runs as another user".to_owned());
     excess
 }

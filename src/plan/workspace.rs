@@ -5,7 +5,7 @@
 //! chooses the workspace; this is where a careless choice ends.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::PlanError;
 use super::paths::{GIT_DIRECTORY, expand, lies_at_protected, overlap};
@@ -49,14 +49,16 @@ pub(super) fn check<'a>(
         return Err(refuse("other things than one project live there; name a directory below it"));
     }
     let home = host.path(&request.home).map_or(&request.home, |fact| &fact.canonical);
-    if lies_in(&request.home, workspace) || lies_in(home, workspace) {
+    let homes = [Some(&request.home), Some(home), host.user_home.as_ref()];
+    let homes: Vec<&Path> = homes.into_iter().flatten().map(PathBuf::as_path).collect();
+    if homes.iter().any(|it| lies_in(it, workspace)) {
         return Err(refuse("it holds the home directory; name a directory below it"));
     }
     if let Some(own) = host.state_directories.iter().find(|own| overlap(own, workspace)) {
         return Err(refuse(&format!("rung keeps its own files in `{}`", own.display())));
     }
     refuse_trusted_programs(request, profile, host)?;
-    refuse_hidden_in_home(workspace, &[&request.home, home])?;
+    refuse_hidden_in_home(workspace, &homes)?;
     let fact = host.path(workspace).ok_or_else(|| refuse("it does not exist"))?;
     if fact.kind != PathKind::Directory {
         return Err(refuse("it is not a directory"));

@@ -14,6 +14,8 @@ use crate::policy::grammar;
 use crate::policy::grammar::{Misfit, Payload};
 use crate::policy::loose;
 use crate::policy::refusal;
+use crate::policy::shell;
+use crate::policy::shell::Undecidable;
 use crate::policy::value::Place;
 use crate::policy::{Permit, Verdict};
 use crate::profile::{Argument, Class, Decision, Ladder, Power, Profile, Rule};
@@ -22,7 +24,7 @@ use crate::profile::{Argument, Class, Decision, Ladder, Power, Profile, Rule};
 const ADDED_PATH: &str = "x";
 
 /// How many commands may start one another on one command line (`nice timeout 5 ls` is three).
-const NESTING_MAX: usize = 4;
+pub(super) const NESTING_MAX: usize = 4;
 
 /// The rule id under which programs of the workspace run.
 pub(super) const WORKSPACE_PROGRAMS: &str = "exec.workspace-programs";
@@ -36,22 +38,53 @@ pub fn decide(request: &Request, ladder: &Ladder) -> Verdict {
         return Verdict::Deny(refusal::no_profile(&Asked::from(request)));
     };
     let asked = Asked::from(request);
-    match find(&asked, profile) {
+    verdict(&asked, Some(ladder), profile, find(&asked, profile))
+}
+
+/// The verdict on a finding. The ladder serves a refusal that may name another level.
+pub(super) fn verdict(
+    asked: &Asked<'_>,
+    ladder: Option<&Ladder>,
+    profile: &Profile,
+    finding: Finding<'_>,
+) -> Verdict {
+    match finding {
         Finding::Allowed(allowed) => Verdict::Allow(Permit {
             rule: allowed.rule,
             power: allowed.power,
             origin: allowed.origin,
             force_environment: allowed.force_environment,
+            by_shell: allowed.by_shell,
         }),
         Finding::Caught(rule) if rule.decision == Decision::Confirm => {
-            Verdict::Ask(refusal::question(&asked, rule))
+            Verdict::Ask(refusal::question(asked, rule))
         }
-        Finding::Caught(rule) => Verdict::Deny(refusal::by_rule(&asked, Some(ladder), rule)),
+        Finding::Caught(rule) => Verdict::Deny(refusal::by_rule(asked, ladder, rule)),
         Finding::BadProgram(problem) => {
-            Verdict::Deny(refusal::by_program(&asked, Some(ladder), profile, &problem))
+            Verdict::Deny(refusal::by_program(asked, ladder, profile, &problem))
         }
         Finding::Uncovered(nearest) => {
-            Verdict::Deny(refusal::by_default(&asked, Some(ladder), profile, &nearest))
+            Verdict::Deny(refusal::by_default(asked, ladder, profile, &nearest))
+        }
+        Finding::Undecidable(why) if asked.level.needs_grant() => {
+            Verdict::Ask(refusal::unsure_question(asked, &why))
+        }
+        Finding::Undecidable(why) => Verdict::Deny(refusal::unsure(asked, ladder, &why)),
+        Finding::Text(text) => {
+            let InText { command, finding } = *text;
+            let program = ProgramFact::Missing { searched: Vec::new() };
+            let inner = Asked { argv: &command, program: &program, ..*asked };
+            match verdict(&inner, ladder, profile, finding) {
+                Verdict::Allow(permit) => Verdict::Allow(permit),
+                Verdict::Ask(mut question) => {
+                    refusal::put_in_text(&mut question.denial, asked, &command);
+                    Verdict::Ask(question)
+                }
+                Verdict::Deny(mut refused) => {
+                    refusal::put_in_text(&mut refused.denial, asked, &command);
+                    Verdict::Deny(refused)
+                }
+            }
         }
     }
 }
@@ -75,8 +108,9 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     pub(super) fn place(&self, profile: &'a Profile) -> Place<'a> {
-        let Self { cwd, workspace, home, callers, own_call, .. } = *self;
-        Place { profile, workspace, cwd, home, callers, own_call }
+        let Self { cwd, workspace, home, callers, own_call, layer, .. } = *self;
+        let at_exec = layer == Layer::Exec;
+        Place { profile, workspace, cwd, home, at_exec, callers, own_call }
     }
 }
 
@@ -106,6 +140,17 @@ pub(super) enum Finding<'a> {
     BadProgram(ProgramProblem<'a>),
     /// No rule covers it.
     Uncovered(Nearest<'a>),
+    /// Text for a shell of which nobody can be certain.
+    Undecidable(Undecidable),
+    /// One of the commands of a text for a shell.
+    Text(Box<InText<'a>>),
+}
+
+/// The strictest of the commands of a text, as it is written there.
+#[derive(Debug)]
+pub(super) struct InText<'a> {
+    pub command: Vec<Arg>,
+    pub finding: Finding<'a>,
 }
 
 /// What a permit is made from.
@@ -115,6 +160,8 @@ pub(super) struct Allowed {
     pub power: Power,
     pub origin: Origin,
     pub force_environment: BTreeMap<String, String>,
+    /// A shell is between rung and what is allowed.
+    pub by_shell: bool,
 }
 
 /// Why a program may not be started.
@@ -158,6 +205,10 @@ pub(super) enum Nearest<'a> {
     Payload {
         word: String,
     },
+    /// A shell would open a file for writing that is none of the command's.
+    Redirect {
+        word: String,
+    },
     TooDeep,
 }
 
@@ -176,7 +227,9 @@ pub(super) fn find<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Finding<'a> {
     let place = asked.place(profile);
     let words = asked.argv.get(1..).unwrap_or_default();
     let names = all_names(asked);
-    let caught = strictest(profile, &names, words, &place);
+    // What a text for a shell means, its commands say.
+    let has_text = names.iter().any(|it| shell::call(it, words).is_some());
+    let caught = strictest(profile, &names, if has_text { &[] } else { words }, &place);
     if let Some(rule) = caught.filter(|it| it.decision > Decision::Confirm) {
         return Finding::Caught(rule);
     }
@@ -184,7 +237,8 @@ pub(super) fn find<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Finding<'a> {
         ProgramFact::Missing { searched } => {
             // What no rule is about is refused for that, whether or not it exists: at a level
             // without a toolchain its programs are not in the search path.
-            return match names.iter().find(|it| allow_rules(profile, it).next().is_some()) {
+            let is_known = |it: &&&str| has_text || allow_rules(profile, it).next().is_some();
+            return match names.iter().find(is_known) {
                 Some(_) => Finding::BadProgram(ProgramProblem::Missing { searched }),
                 None => match names.first() {
                     Some(name) => {
@@ -220,6 +274,7 @@ pub(super) fn find<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Finding<'a> {
                 power: Power::Exec,
                 origin: origin.clone(),
                 force_environment: BTreeMap::new(),
+                by_shell: false,
             }),
         },
         ProgramLocation::System | ProgramLocation::Toolchain => {
@@ -260,6 +315,27 @@ fn judge_link<'a>(
 
 /// What the rules say about names and words alone.
 pub(super) fn judge<'a>(
+    profile: &'a Profile,
+    command: &Command<'_>,
+    place: &Place<'_>,
+    depth: usize,
+) -> Finding<'a> {
+    let Some(call) = shell::call(command.name, command.words) else {
+        return judge_command(profile, command, place, depth);
+    };
+    // Who runs code anyway may hand it to a shell; what that starts is decided when it starts.
+    if !place.callers.is_empty()
+        && let finding @ Finding::Allowed(_) = judge_command(profile, command, place, depth)
+    {
+        return match shell::never(profile, call.text.as_bytes(), place) {
+            Some(rule) => Finding::Caught(rule),
+            None => finding,
+        };
+    }
+    shell::judge_text(profile, command.name, &call, place, depth)
+}
+
+fn judge_command<'a>(
     profile: &'a Profile,
     command: &Command<'_>,
     place: &Place<'_>,
@@ -312,6 +388,7 @@ pub(super) fn apply<'a>(
             power: rule.power,
             origin: rule.origin.clone(),
             force_environment,
+            by_shell: false,
         }));
     };
     if let Finding::Allowed(allowed) = &mut finding {
@@ -368,7 +445,7 @@ fn judge_words<'a>(
 }
 
 /// The strictest rule that is not an allow rule and fires.
-fn strictest<'a>(
+pub(super) fn strictest<'a>(
     profile: &'a Profile,
     names: &[&str],
     words: &[Arg],
@@ -404,17 +481,19 @@ pub(super) fn allow_rules<'a>(profile: &'a Profile, name: &str) -> impl Iterator
 
 /// Stricter is larger; equal findings of different rules go by the rule's id, so that the order
 /// of rules never shows.
-fn precedence<'a>(finding: &'a Finding<'_>) -> (u8, Reverse<&'a str>) {
+pub(super) fn precedence<'a>(finding: &'a Finding<'_>) -> (u8, Reverse<&'a str>) {
     match finding {
         Finding::Allowed(allowed) => (0, Reverse(&allowed.rule)),
         Finding::Caught(rule) => match rule.decision {
             Decision::Allow => (0, Reverse(&rule.id)),
             Decision::Confirm => (1, Reverse(&rule.id)),
-            Decision::Deny => (3, Reverse(&rule.id)),
-            Decision::Never => (4, Reverse(&rule.id)),
+            Decision::Deny => (4, Reverse(&rule.id)),
+            Decision::Never => (5, Reverse(&rule.id)),
         },
-        Finding::Uncovered(_) => (2, Reverse("")),
-        Finding::BadProgram(_) => (3, Reverse("")),
+        Finding::Undecidable(_) => (2, Reverse("")),
+        Finding::Uncovered(_) => (3, Reverse("")),
+        Finding::BadProgram(_) => (4, Reverse("")),
+        Finding::Text(text) => precedence(&text.finding),
     }
 }
 
@@ -454,7 +533,7 @@ pub(super) fn final_name(path: &Path) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Ids, Streams};
+    use crate::model::{Ids, Streams, Tree};
     use crate::policy::fixture::{allow, argv, operands, option, origin, profile, rule};
     use crate::policy::{Question, Refusal};
     use crate::profile::{OptionSpec, Style, ValueType, When};
@@ -482,6 +561,7 @@ mod tests {
             environment: BTreeMap::new(),
             ids: Ids::default(),
             streams: Streams::Inherit,
+            tree: Tree::Itself,
         }
     }
 

@@ -56,6 +56,7 @@ pub fn check_examples(profile: &Profile) -> Vec<ExampleFailure> {
             home: Path::new(HOME),
             callers: &callers,
             own_call: is_own_call,
+            at_exec: false,
         };
         check_rule(rule, &place)
     };
@@ -122,7 +123,7 @@ fn check_allowed(rule: &Rule, command: &Command<'_>, place: &Place<'_>) -> Optio
         Ok(finding) => finding,
         Err(misfit) => return Some(format!("does not fit: {}", sentence(&misfit.problem, rule))),
     };
-    if matches!(payload, Finding::Uncovered(_) | Finding::BadProgram(_)) {
+    if !matches!(payload, Finding::Allowed(_) | Finding::Caught(_)) {
         return Some("fits, but the command it starts is not allowed".to_owned());
     }
     match judge(profile, command, place, 1) {
@@ -131,9 +132,10 @@ fn check_allowed(rule: &Rule, command: &Command<'_>, place: &Place<'_>) -> Optio
             stricter.id, stricter.origin
         )),
         Finding::Allowed(_) | Finding::Caught(_) => None,
-        Finding::Uncovered(_) | Finding::BadProgram(_) => {
-            Some("fits, but another rule for the program refuses it".to_owned())
-        }
+        Finding::Uncovered(_)
+        | Finding::BadProgram(_)
+        | Finding::Undecidable(_)
+        | Finding::Text(_) => Some("fits, but another rule for the program refuses it".to_owned()),
     }
 }
 

@@ -16,10 +16,10 @@ use crate::model::{
     Arg, Denial, ExecFact, Image, Layer, Origin, ProgramFact, ProgramLocation, Request,
 };
 use crate::policy::callers::{callers, is_trusted, lies_in_program_tree};
-use crate::policy::decide::{Asked, Finding, find};
+use crate::policy::decide::{Asked, Finding, find, verdict};
 use crate::policy::environment::{BadVariable, bad_variable};
-use crate::policy::refusal;
-use crate::profile::{Class, Decision, Profile};
+use crate::policy::{Verdict, refusal};
+use crate::profile::{Class, Profile};
 
 /// The answer to one exec.
 #[must_use]
@@ -75,20 +75,10 @@ pub fn decide_exec(
         Some(script) => find_script(fact, script, &asked, profile),
         None => find(&asked, profile),
     };
-    match finding {
-        Finding::Allowed(allowed) => {
-            ExecVerdict::Allow { rule: allowed.rule, origin: allowed.origin }
-        }
-        Finding::Caught(rule) if rule.decision == Decision::Confirm => {
-            ExecVerdict::Deny(refusal::question(&asked, rule).denial)
-        }
-        Finding::Caught(rule) => ExecVerdict::Deny(refusal::by_rule(&asked, None, rule).denial),
-        Finding::BadProgram(problem) => {
-            ExecVerdict::Deny(refusal::by_program(&asked, None, profile, &problem).denial)
-        }
-        Finding::Uncovered(nearest) => {
-            ExecVerdict::Deny(refusal::by_default(&asked, None, profile, &nearest).denial)
-        }
+    match verdict(&asked, None, profile, finding) {
+        Verdict::Allow(permit) => ExecVerdict::Allow { rule: permit.rule, origin: permit.origin },
+        Verdict::Ask(question) => ExecVerdict::Deny(question.denial),
+        Verdict::Deny(refusal) => ExecVerdict::Deny(refusal.denial),
     }
 }
 
@@ -222,9 +212,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::model::{Ancestor, Caller, Ids, Level, Streams};
+    use crate::model::{Ancestor, Caller, Ids, Level, Streams, Tree};
     use crate::policy::fixture::{allow, argv, operands, origin, profile, program, rule};
-    use crate::profile::{Argument, Grant, Rule, Style, ValueType, When};
+    use crate::profile::{Argument, Decision, Grant, Rule, Style, ValueType, When};
 
     fn found(path: &str, location: ProgramLocation) -> ProgramFact {
         ProgramFact::Found {
@@ -297,6 +287,7 @@ mod tests {
             environment: BTreeMap::new(),
             ids: Ids::default(),
             streams: Streams::Inherit,
+            tree: Tree::Itself,
         };
         match decide_exec(fact, &request, profile, &BTreeMap::new()) {
             ExecVerdict::Allow { rule, .. } => Ok(rule),

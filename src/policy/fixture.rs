@@ -73,6 +73,7 @@ pub(super) fn place(profile: &Profile) -> Place<'_> {
         home: Path::new("/home/user"),
         callers: &[],
         own_call: false,
+        at_exec: false,
     }
 }
 

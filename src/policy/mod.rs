@@ -11,16 +11,18 @@
 //! | `callers` | who starts it, for rules that hold only for what somebody starts |
 //! | `environment` | which variables it may carry then |
 //! | `grammar`, `value` | whether an allow rule covers every word: in doubt, no |
-//! | `sed` | whether a script for `sed` does nothing but print and change text |
+//! | `sed`, `awk` | whether a script does nothing but print and change text |
 //! | `loose` | whether a word could be what another rule is about: in doubt, yes |
 //! | `refusal` | how a no is worded |
 //! | `examples` | whether rules do what their examples say |
+//! | `shell` | the words of a text for a shell, where they are certain |
 //! | `words` | the words of a string that needs no shell |
 //!
 //! Reading the command line only narrows what the sandbox permits anyway; nothing here is what
 //! keeps a program inside.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod awk;
 mod callers;
 mod decide;
 mod environment;
@@ -32,6 +34,7 @@ mod grammar;
 mod loose;
 mod refusal;
 mod sed;
+pub mod shell;
 mod value;
 pub mod words;
 
@@ -54,6 +57,7 @@ pub struct Permit {
     power: Power,
     origin: Origin,
     force_environment: BTreeMap<String, String>,
+    by_shell: bool,
 }
 
 impl Permit {
@@ -61,7 +65,13 @@ impl Permit {
     #[cfg(test)]
     pub(crate) fn undecided(rule: &str, force_environment: BTreeMap<String, String>) -> Self {
         let origin = Origin::built_in("a unit test");
-        Self { rule: rule.to_owned(), power: Power::Exec, origin, force_environment }
+        Self {
+            rule: rule.to_owned(),
+            power: Power::Exec,
+            origin,
+            force_environment,
+            by_shell: false,
+        }
     }
 
     /// The id of the rule that allowed the command.
@@ -75,6 +85,11 @@ impl Permit {
 
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// Whether a shell starts what is allowed, so that only the exec gate sees what it really is.
+    pub fn by_shell(&self) -> bool {
+        self.by_shell
     }
 
     /// What the program's pack sets, over anything the caller or the profile says.

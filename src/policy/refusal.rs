@@ -11,8 +11,9 @@ use crate::policy::decide::{
     Asked, Command, Finding, Nearest, ProgramProblem, allow_rules, final_name, find, judge,
 };
 use crate::policy::grammar::{Misfit, Problem};
+use crate::policy::shell::{self, Undecidable};
 use crate::policy::{Question, Refusal};
-use crate::profile::{Decision, Ladder, Profile, Rule, WORKSPACE_CODE};
+use crate::profile::{Decision, Ladder, Power, Profile, Rule, WORKSPACE_CODE};
 
 /// How much of a command line a refusal quotes.
 const OBJECT_CHARACTERS_MAX: usize = 200;
@@ -75,6 +76,40 @@ pub(super) fn by_rule(asked: &Asked<'_>, ladder: Option<&Ladder>, rule: &Rule) -
         ..denial(asked, &rule.id)
     };
     Refusal { denial, not_found: false, never }
+}
+
+/// Nobody can be certain what a text for a shell would run.
+pub(super) fn unsure(asked: &Asked<'_>, ladder: Option<&Ladder>, why: &Undecidable) -> Refusal {
+    let level = asked.level;
+    refuse(Denial {
+        reason: format!(
+            "level {level} runs a text for a shell only if it is certain what it runs, and {why} \
+             is not"
+        ),
+        allow_with: level_that_allows(asked, ladder),
+        next: "run each command by itself (`rung run -- PROGRAM ARGUMENT...`), or write the text \
+               without it"
+            .to_owned(),
+        ..denial(asked, shell::UNDECIDED)
+    })
+}
+
+/// The same, where a person can be asked.
+pub(super) fn unsure_question(asked: &Asked<'_>, why: &Undecidable) -> Question {
+    let denial = Denial {
+        reason: format!("this text needs an approval, because {why} is not certain"),
+        allow_with: Some("an approval of exactly this text by a person".to_owned()),
+        next: "run each command by itself (`rung run -- PROGRAM ARGUMENT...`), or ask a person"
+            .to_owned(),
+        ..denial(asked, shell::UNDECIDED)
+    };
+    Question { denial, rule: shell::UNDECIDED.to_owned(), power: Power::Exec }
+}
+
+/// The refusal of a command is that of the text in which it stands.
+pub(super) fn put_in_text(denial: &mut Denial, asked: &Asked<'_>, command: &[Arg]) {
+    denial.object = command_text(asked.argv);
+    denial.reason = format!("in its text, `{}`: {}", command_text(command), denial.reason);
 }
 
 /// The program may not be started, whatever its arguments are.
@@ -186,6 +221,10 @@ pub(super) fn by_default(
             format!(
                 "`{word}` would be started by another program, which only a plain program name with a rule may be"
             ),
+            None,
+        ),
+        Nearest::Redirect { word } => (
+            format!("the shell would write `{word}`, which commands of level {level} may not"),
             None,
         ),
         Nearest::TooDeep => ("too many programs start one another on this line".to_owned(), None),
@@ -317,7 +356,7 @@ fn advice(asked: &Asked<'_>, nearest: &Nearest<'_>) -> String {
         Nearest::Payload { .. } | Nearest::TooDeep => {
             "run the inner command by itself, by its plain name".to_owned()
         }
-        Nearest::NoRule { .. } => deliberate(asked),
+        Nearest::NoRule { .. } | Nearest::Redirect { .. } => deliberate(asked),
     }
 }
 
@@ -346,7 +385,11 @@ fn permission_at(asked: &Asked<'_>, ladder: &Ladder, profile: &Profile) -> Optio
         Finding::Caught(rule) if rule.decision == Decision::Confirm => {
             format!("allows it with an approval, by rule `{}`", rule.id)
         }
-        Finding::Caught(_) | Finding::BadProgram(_) | Finding::Uncovered(_) => return None,
+        Finding::Caught(_)
+        | Finding::BadProgram(_)
+        | Finding::Uncovered(_)
+        | Finding::Undecidable(_)
+        | Finding::Text(_) => return None,
     };
     let ceiling = ladder.ceiling;
     let above = if profile.level > ceiling {
@@ -366,6 +409,8 @@ fn find_by_name<'a>(asked: &Asked<'a>, profile: &'a Profile) -> Option<Finding<'
         Finding::BadProgram(_)
         | Finding::Allowed(_)
         | Finding::Caught(_)
+        | Finding::Undecidable(_)
+        | Finding::Text(_)
         | Finding::Uncovered(_) => return Some(finding),
     }
     let (first, words) = asked.argv.split_first()?;

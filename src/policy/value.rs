@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::policy::sed;
+use crate::policy::{awk, sed};
 use crate::profile::{Decision, Entry, Profile, Rule, ValueType};
 
 /// In a list of names, all that the profile passes from the caller's environment.
@@ -21,6 +21,9 @@ pub(super) struct Place<'a> {
     /// Below or equal to `workspace`.
     pub cwd: &'a Path,
     pub home: &'a Path,
+    /// A task of the run asks, and not the caller of rung: what a shell starts is asked about
+    /// again.
+    pub at_exec: bool,
     /// Who starts the command, for rules that hold only for what somebody starts: names of
     /// programs, and [`WORKSPACE_CODE`](crate::profile::WORKSPACE_CODE).
     pub callers: &'a [&'a str],
@@ -51,7 +54,7 @@ impl Place<'_> {
 
     /// Whether a variable may be set by the command line: passed by the profile, and not one that
     /// rung itself sets.
-    fn passes(&self, name: &str) -> bool {
+    pub(super) fn passes(&self, name: &str) -> bool {
         let forced = || {
             let programs = self.profile.exec.programs.values();
             programs.flat_map(|it| it.force_environment.keys()).any(|it| it == name)
@@ -133,6 +136,7 @@ pub(super) fn fits(value: &ValueType, word: &[u8], form: Form, place: &Place<'_>
             | ValueType::Revision
             | ValueType::Name
             | ValueType::SedScript
+            | ValueType::AwkProgram
             | ValueType::Argv
             | ValueType::ArgvOpen => false,
         };
@@ -154,6 +158,7 @@ pub(super) fn fits(value: &ValueType, word: &[u8], form: Form, place: &Place<'_>
         | ValueType::KeyValue(_)
         | ValueType::Name
         | ValueType::SedScript
+        | ValueType::AwkProgram
         | ValueType::Revision => {
             std::str::from_utf8(word).is_ok_and(|text| is_text_of(value, text, place))
         }
@@ -173,6 +178,7 @@ fn is_text_of(value: &ValueType, text: &str, place: &Place<'_>) -> bool {
         ValueType::Revision => is_revision(text, place),
         ValueType::Name => is_name(text),
         ValueType::SedScript => sed::is_harmless(text),
+        ValueType::AwkProgram => awk::is_harmless(text),
         ValueType::PathRead
         | ValueType::PathWrite
         | ValueType::PathWorkspace
@@ -206,6 +212,9 @@ pub(super) fn describe(value: &ValueType) -> String {
         ValueType::Name => "a plain name without `=` or pattern characters",
         ValueType::SedScript => {
             "a sed script of `p d q =`, `s///` and `y///` commands, which run and write nothing"
+        }
+        ValueType::AwkProgram => {
+            "an awk program that computes and prints, and runs, writes and reads nothing else"
         }
         ValueType::Argv | ValueType::ArgvOpen => "a command",
     };

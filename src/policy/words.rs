@@ -10,7 +10,7 @@ use crate::model::Arg;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NeedsShell {
     #[error(
-        "{character} at character {position} means something to a shell ({meaning}), and shell text is not accepted here: give the words of one command as separate arguments"
+        "{character} at character {position} means something to a shell ({meaning}), and shell text is not accepted here: give the words of one command as separate arguments, or the whole text behind `-c`"
     )]
     Special { character: String, position: usize, meaning: &'static str },
     #[error(
@@ -223,7 +223,8 @@ mod tests {
         assert_eq!(
             says,
             "`;` at character 3 means something to a shell (a second command), and shell text is \
-             not accepted here: give the words of one command as separate arguments"
+             not accepted here: give the words of one command as separate arguments, or the whole \
+             text behind `-c`"
         );
     }
 }

@@ -3,25 +3,17 @@
 //! They are read at build time by the code of this very module tree, so that a broken profile
 //! breaks the build and a run only decodes. The texts are carried too: to be shown, and to be the
 //! first layer wherever somebody overrides them.
-//!
-//! Programs and rules are embedded one by one, because a run asks about one command and a
-//! thousand options of other programs would only be decoded to be dropped.
 #![expect(
     clippy::unreadable_literal,
     reason = "positions in the embedded bytes, written by a program"
 )]
 
-use std::collections::BTreeMap;
-
-use super::rule::{Program, Rule};
+use super::encoded::{EncodedError, Stretch, decode};
 use super::{Layer, Profile, Source};
 use crate::model::Level;
 
 // `LEVELS` and `SOURCES`: name and text of every file.
 include!(concat!(env!("OUT_DIR"), "/profiles.rs"));
-
-/// A stretch of a level's bytes, from and up to.
-type Stretch = (usize, usize);
 
 /// One level, encoded.
 struct Embedded {
@@ -37,8 +29,8 @@ struct Embedded {
 /// The built-in profile of a level.
 ///
 /// Fails only if this binary does not fit itself, which is a reason to run nothing.
-pub fn built_in(level: Level) -> Result<Profile, postcard::Error> {
-    decode(level, |_| true)
+pub fn built_in(level: Level) -> Result<Profile, EncodedError> {
+    embedded(level, None)
 }
 
 /// The built-in profile of a level, with only those programs and rules that concern the named
@@ -46,38 +38,14 @@ pub fn built_in(level: Level) -> Result<Profile, postcard::Error> {
 ///
 /// Of each program there is either everything that the profile says or nothing, so a missing
 /// name can only turn a yes into a no.
-pub fn built_in_for(level: Level, programs: &[&str]) -> Result<Profile, postcard::Error> {
-    decode(level, |name| programs.contains(&name))
+pub fn built_in_for(level: Level, programs: &[&str]) -> Result<Profile, EncodedError> {
+    embedded(level, Some(programs))
 }
 
-fn decode(level: Level, concerns: impl Fn(&str) -> bool) -> Result<Profile, postcard::Error> {
-    let missing = postcard::Error::DeserializeUnexpectedEnd;
-    let embedded = LEVELS.iter().find(|it| it.level == level.number()).ok_or(missing)?;
-    let mut profile: Profile = embedded.decode(embedded.head)?;
-    let mut programs: BTreeMap<String, Program> = BTreeMap::new();
-    for (name, stretch) in embedded.programs.iter().filter(|it| concerns(it.0)) {
-        programs.insert((*name).to_owned(), embedded.decode(*stretch)?);
-    }
-    let mut rules: Vec<Rule> = Vec::new();
-    for (names, stretch) in embedded.rules {
-        // A pattern may be about any program.
-        if names.iter().any(|it| it.ends_with('*') || concerns(it)) {
-            rules.push(embedded.decode(*stretch)?);
-        }
-    }
-    profile.exec.programs = programs;
-    profile.exec.rules = rules;
-    Ok(profile)
-}
-
-impl Embedded {
-    fn decode<T: serde::de::DeserializeOwned>(
-        &self,
-        (from, to): Stretch,
-    ) -> Result<T, postcard::Error> {
-        let bytes = self.bytes.get(from..to).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
-        postcard::from_bytes(bytes)
-    }
+fn embedded(level: Level, wanted: Option<&[&str]>) -> Result<Profile, EncodedError> {
+    let it = LEVELS.iter().find(|it| it.level == level.number()).ok_or(EncodedError::Short)?;
+    let part = |(from, to): Stretch| it.bytes.get(from..to).ok_or(EncodedError::Short);
+    decode(it.head, it.programs.iter(), it.rules.iter(), wanted, part)
 }
 
 /// The texts that the built-in profiles were made from, as the first layer of a load.

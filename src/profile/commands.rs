@@ -259,6 +259,7 @@ fn value_type(node: &Node) -> Option<ValueType> {
         "path-workspace" => ValueType::PathWorkspace,
         "name" => ValueType::Name,
         "sed-script" => ValueType::SedScript,
+        "awk-program" => ValueType::AwkProgram,
         "argv" => ValueType::Argv,
         "argv-open" => ValueType::ArgvOpen,
         _ => return None,

@@ -548,6 +548,7 @@ fn value_type() -> Shape {
             "path-workspace",
             "name",
             "sed-script",
+            "awk-program",
             "argv",
             "argv-open",
         ]),

@@ -13,6 +13,7 @@ mod assemble;
 mod built_in;
 mod commands;
 mod describe;
+mod encoded;
 mod index;
 mod library;
 mod read;
@@ -39,6 +40,10 @@ pub use rule::{
 
 #[cfg(rung_built)]
 pub use built_in::{built_in, built_in_for, built_in_layer};
+#[cfg(not(rung_built))]
+pub(crate) use encoded::encode;
+#[cfg(rung_built)]
+pub use encoded::{EncodedError, keep, kept, key};
 pub use schema::{key_paths, schema};
 pub use settings::{SETTINGS_FILE, Settings, settings};
 pub use show::{Blast, Change, Line, blast, diff, show, show_authored};
@@ -208,7 +213,8 @@ impl Entry {
         let text = self.name.strip_suffix("/**").unwrap_or(&self.name);
         let text = text.strip_suffix('/').unwrap_or(text);
         let ordinary = |name: &str| !matches!(name, "" | "." | "..");
-        let plain = text.split('/').all(ordinary) && !text.contains(['*', '?', '[', '\0']);
+        let plain = text.split('/').all(ordinary)
+            && !text.bytes().any(|it| matches!(it, b'*' | b'?' | b'[' | b'\0'));
         plain.then(|| Path::new(text))
     }
 }

@@ -113,6 +113,8 @@ pub enum ValueType {
     Name,
     /// A `sed` script of commands that neither run, read nor write anything else.
     SedScript,
+    /// An `awk` program that computes and prints, and neither runs, writes nor reads anything else.
+    AwkProgram,
 }
 
 /// One element of an allow rule's argument grammar.

@@ -5,7 +5,7 @@
 //! idea: what the organisation says about the ceiling, the user can only lower. Where it says
 //! nothing, the user's own word counts, because then nobody else answers for the machine.
 
-use std::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};

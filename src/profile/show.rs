@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::source::Layer;
 use super::{Decision, Power};
 use super::{
-    Destination, Durable, Entry, Grant, Limit, Network, OnGap, Profile, Rule, Table, Toolchain,
-    WhenFull, WorkspaceMode,
+    Destination, Durable, Entry, Grant, Limit, Limits, Network, OnGap, Profile, Rule, Table,
+    Toolchain, WhenFull, WorkspaceMode,
 };
 use crate::model::{Level, Origin};
 
@@ -132,6 +132,12 @@ pub struct Blast {
     pub irreversible: Vec<String>,
     /// `customer`, `money`, `infrastructure`, `production`, `identity`.
     pub touches: Vec<String>,
+    /// Rules that no approval lifts.
+    pub never: Vec<String>,
+    /// For how long, and with how much of the machine.
+    pub limits: Vec<String>,
+    /// All of it together, in sentences.
+    pub worst: Vec<String>,
 }
 
 pub fn blast(profile: &Profile) -> Blast {
@@ -154,7 +160,7 @@ pub fn blast(profile: &Profile) -> Blast {
     let powers: Vec<Power> = sorted(of(Decision::Allow).map(|it| it.power));
     let asked = of(Decision::Confirm).map(|it| it.power).filter(|it| !powers.contains(it));
     let may = || of(Decision::Allow).chain(of(Decision::Confirm));
-    Blast {
+    let mut blast = Blast {
         level: profile.level,
         profile: profile.name.clone(),
         reads,
@@ -170,7 +176,59 @@ pub fn blast(profile: &Profile) -> Blast {
         powers,
         irreversible: may().filter(|it| !it.reversible).map(|it| it.id.clone()).collect(),
         touches: sorted(may().flat_map(|it| it.touches.clone())),
+        never: of(Decision::Never).map(|it| it.id.clone()).collect(),
+        limits: limits_of(profile),
+        worst: Vec::new(),
+    };
+    blast.worst = worst(&blast, profile);
+    blast
+}
+
+fn limits_of(profile: &Profile) -> Vec<String> {
+    let Limits { wall, grace: _, processes, open_files, memory, file } = &profile.limits;
+    let tmp = &profile.filesystem.tmp;
+    vec![
+        format!("{} of time", wall.max),
+        format!("{} of memory", memory.max),
+        format!("{} processes with {} open files each", processes.max, open_files.max),
+        format!("files of {}", file.max),
+        format!("{} of its own `/tmp`", tmp.size),
+    ]
+}
+
+/// What a person has to reckon with who starts a run and looks away.
+fn worst(blast: &Blast, profile: &Profile) -> Vec<String> {
+    let mut worst = Vec::new();
+    worst.push(match (blast.hosts.is_empty(), profile.network.loopback.is_some()) {
+        (true, false) => "what it reads leaves only in what it prints".to_owned(),
+        (true, true) => {
+            "what it reads leaves only in what it prints; the loopback is its own".to_owned()
+        }
+        (false, _) => format!("what it reads can be sent to {}", blast.hosts.join(", ")),
+    });
+    worst.push(match profile.filesystem.workspace.mode {
+        WorkspaceMode::ReadOnly if blast.writes.is_empty() => "nothing is changed".to_owned(),
+        WorkspaceMode::ReadOnly => format!("{} can be lost", blast.writes.join(", ")),
+        WorkspaceMode::Direct | WorkspaceMode::Session => format!(
+            "everything in {} can be lost, its history in git included, but for {} protected names",
+            blast.writes.join(", "),
+            blast.cannot_write.len()
+        ),
+    });
+    if blast.workspace_programs {
+        worst.push(
+            "any code can run, so no rule about arguments holds for what it does: the sandbox does"
+                .to_owned(),
+        );
     }
+    worst.push(match (blast.asks.is_empty(), blast.irreversible.len()) {
+        (true, _) => "nobody is asked for anything more".to_owned(),
+        (false, 0) => "an approval given in haste can be taken back".to_owned(),
+        (false, rules) => {
+            format!("what {rules} of its rules let happen, some after an approval, has no way back")
+        }
+    });
+    worst
 }
 
 /// Per caller, what it may start beyond what may be asked for.
@@ -222,7 +280,12 @@ impl fmt::Display for Blast {
         writeln!(f, "  start       {}", list(&self.asks))?;
         writeln!(f, "  powers      {}", powers(&self.powers_by_approval))?;
         writeln!(f, "  without a way back: {}", list(&self.irreversible))?;
-        writeln!(f, "  touching    {}", list(&self.touches))
+        writeln!(f, "  touching    {}", list(&self.touches))?;
+        writeln!(f, "with at most  {}", list(&self.limits))?;
+        writeln!(f, "and never, whoever agrees")?;
+        writeln!(f, "              {}", list(&self.never))?;
+        writeln!(f, "worst case")?;
+        self.worst.iter().try_for_each(|it| writeln!(f, "  - {it}"))
     }
 }
 

@@ -9,13 +9,15 @@ use super::{Errno, plain, raw, request, word};
 pub(crate) const HERE: RawFd = libc::AT_FDCWD;
 
 /// What `fstat` says about an object, as far as identity goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) mode: u32,
     /// Of a device node.
     pub(crate) node: u64,
+    /// How many names it has.
+    pub(crate) links: u64,
 }
 
 /// Owns what a call that makes a descriptor returned.
@@ -79,6 +81,35 @@ pub(crate) fn open_beneath(directory: BorrowedFd<'_>, path: &CStr) -> Result<Own
     owned_result(unsafe { raw(libc::SYS_openat2, arguments) })
 }
 
+/// `openat2(2)` of what `path` names where `root` is the root directory: absolute links and `..`
+/// stay inside. Linux 5.6.
+pub(crate) fn open_inside(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
+    let how = libc_open_how(flags | libc::O_CLOEXEC, libc::RESOLVE_IN_ROOT);
+    let arguments = [
+        word(root.as_raw_fd()),
+        path.as_ptr().expose_provenance(),
+        (&raw const how).expose_provenance(),
+        size_of::<OpenHow>(),
+        0,
+        0,
+    ];
+    // SAFETY: `path` and `how` outlive the call, and the size given is the size of `how`.
+    owned_result(unsafe { raw(libc::SYS_openat2, arguments) })
+}
+
+/// `readlinkat(2)` into `buffer`; what does not fit is not a path.
+pub(crate) fn read_link<'a>(
+    directory: RawFd,
+    path: &CStr,
+    buffer: &'a mut [u8],
+) -> Result<&'a [u8], Errno> {
+    let (address, size) = (buffer.as_mut_ptr().expose_provenance(), buffer.len());
+    let arguments = [word(directory), path.as_ptr().expose_provenance(), address, size, 0, 0];
+    // SAFETY: `path` is a C string; pointer and length of the buffer come from one exclusive slice.
+    let length = unsafe { raw(libc::SYS_readlinkat, arguments) }?;
+    if length == size { Err(Errno::ENAMETOOLONG) } else { buffer.get(..length).ok_or(Errno::EIO) }
+}
+
 /// `struct open_how` (linux/openat2.h).
 #[repr(C)]
 struct OpenHow {
@@ -133,9 +164,17 @@ pub(crate) fn put(directory: RawFd, path: &CStr, text: &[u8]) -> Result<(), Errn
 
 /// Identity of an open object, or of `path` below it without following a final link.
 pub(crate) fn identity(directory: RawFd, path: &CStr) -> Result<Identity, Errno> {
+    look(directory, path, libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW)
+}
+
+/// Identity of what `path` leads to, also through a link that only the kernel can follow.
+pub(crate) fn identity_behind(path: &CStr) -> Result<Identity, Errno> {
+    look(HERE, path, 0)
+}
+
+fn look(directory: RawFd, path: &CStr, flags: i32) -> Result<Identity, Errno> {
     // SAFETY: all-zero bytes are a valid `struct stat`, which is integers only.
     let mut found: libc::stat = unsafe { std::mem::zeroed() };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW;
     let arguments = [
         word(directory),
         path.as_ptr().expose_provenance(),
@@ -151,7 +190,30 @@ pub(crate) fn identity(directory: RawFd, path: &CStr) -> Result<Identity, Errno>
         inode: found.st_ino,
         mode: found.st_mode,
         node: found.st_rdev,
+        #[cfg_attr(
+            target_arch = "x86_64",
+            expect(clippy::useless_conversion, reason = "narrower elsewhere")
+        )]
+        links: found.st_nlink.into(),
     })
+}
+
+/// What a file system has left for an ordinary user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Space {
+    pub(crate) blocks: u64,
+    pub(crate) files: u64,
+}
+
+/// `statfs(2)`.
+pub(crate) fn space(path: &CStr) -> Result<Space, Errno> {
+    // SAFETY: all-zero bytes are a valid `struct statfs`, which is integers only.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    let arguments =
+        [path.as_ptr().expose_provenance(), (&raw mut found).expose_provenance(), 0, 0, 0, 0];
+    // SAFETY: `path` and `found` outlive the call, and on 64 bits `found` has the kernel's layout.
+    unsafe { raw(libc::SYS_statfs, arguments) }?;
+    Ok(Space { blocks: found.f_bavail, files: found.f_ffree })
 }
 
 /// `mkdirat(2)`.
@@ -184,12 +246,22 @@ pub(crate) fn remove(directory: RawFd, path: &CStr, flags: i32) -> Result<(), Er
 
 /// `renameat(2)`.
 pub(crate) fn rename(directory: RawFd, name: &CStr, into: RawFd, to: &CStr) -> Result<(), Errno> {
+    rename_by(0, [(directory, name), (into, to)])
+}
+
+/// `renameat2(2)` that replaces nothing: `EEXIST` where the new name is taken. Both names are absolute
+/// or start from the working directory.
+pub(crate) fn rename_new(name: &CStr, to: &CStr) -> Result<(), Errno> {
+    rename_by(libc::RENAME_NOREPLACE, [(HERE, name), (HERE, to)])
+}
+
+fn rename_by(flags: u32, [from, to]: [(RawFd, &CStr); 2]) -> Result<(), Errno> {
     let arguments = [
-        word(directory),
-        name.as_ptr().expose_provenance(),
-        word(into),
-        to.as_ptr().expose_provenance(),
-        0,
+        word(from.0),
+        from.1.as_ptr().expose_provenance(),
+        word(to.0),
+        to.1.as_ptr().expose_provenance(),
+        usize::try_from(flags).unwrap_or(usize::MAX),
         0,
     ];
     // SAFETY: both are C strings that outlive the call.

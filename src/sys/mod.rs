@@ -19,6 +19,8 @@ pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod seccomp;
 pub(crate) mod terminal;
+pub(crate) mod trace;
+pub(crate) mod xattr;
 
 use libc::c_long;
 pub(crate) use nix::errno::Errno;

@@ -92,15 +92,16 @@ pub(crate) fn attach(tree: BorrowedFd<'_>, directory: RawFd, path: &CStr) -> Res
     unsafe { raw(libc::SYS_move_mount, arguments) }.map(drop)
 }
 
-/// Makes a new file system of a type, as a detached mount. Each option is a key and its value.
-/// Linux 5.2.
+/// Makes a new file system of a type, as a detached mount. Each option is a key and its value, or
+/// a key alone. Linux 5.2.
 pub(crate) fn new_filesystem(
     kind: &CStr,
-    options: &[(&CStr, &CStr)],
+    options: &[(&CStr, Option<&CStr>)],
     attributes: u64,
 ) -> Result<OwnedFd, Errno> {
     const FSOPEN_CLOEXEC: usize = 1;
     const FSMOUNT_CLOEXEC: usize = 1;
+    const FSCONFIG_SET_FLAG: usize = 0;
     const FSCONFIG_SET_STRING: usize = 1;
     const FSCONFIG_CMD_CREATE: usize = 6;
     let arguments = [kind.as_ptr().expose_provenance(), FSOPEN_CLOEXEC, 0, 0, 0, 0];
@@ -108,9 +109,13 @@ pub(crate) fn new_filesystem(
     let context = owned_result(unsafe { raw(libc::SYS_fsopen, arguments) })?;
     let number = word(context.as_raw_fd());
     for (key, value) in options {
-        let (key, value) = (key.as_ptr().expose_provenance(), value.as_ptr().expose_provenance());
-        // SAFETY: key and value are C strings that outlive the call.
-        unsafe { raw(libc::SYS_fsconfig, [number, FSCONFIG_SET_STRING, key, value, 0, 0]) }?;
+        let key = key.as_ptr().expose_provenance();
+        let (command, value) = match value {
+            Some(value) => (FSCONFIG_SET_STRING, value.as_ptr().expose_provenance()),
+            None => (FSCONFIG_SET_FLAG, 0),
+        };
+        // SAFETY: key and value are C strings that outlive the call; a flag has no value.
+        unsafe { raw(libc::SYS_fsconfig, [number, command, key, value, 0, 0]) }?;
     }
     super::plain(libc::SYS_fsconfig, [number, FSCONFIG_CMD_CREATE, 0, 0, 0, 0])?;
     let attributes = usize::try_from(attributes).map_err(|_| Errno::EINVAL)?;
@@ -131,6 +136,15 @@ pub(crate) fn make(kind: &CStr, path: &CStr, options: &CStr, attributes: u64) ->
     ];
     // SAFETY: all are C strings that outlive the call.
     unsafe { raw(libc::SYS_mount, arguments) }.map(drop)
+}
+
+/// Takes the mount at `path` out of the tree; what still uses it keeps it.
+pub(crate) fn detach(path: &CStr) -> Result<(), Errno> {
+    const UMOUNT_NOFOLLOW: i32 = 8;
+    let flags = word(libc::MNT_DETACH | UMOUNT_NOFOLLOW);
+    // SAFETY: `path` is a C string that outlives the call.
+    unsafe { raw(libc::SYS_umount2, [path.as_ptr().expose_provenance(), flags, 0, 0, 0, 0]) }
+        .map(drop)
 }
 
 /// Makes the working directory the root and drops the old root, which nothing uses any more.

@@ -26,6 +26,7 @@ pub(crate) const LIMIT_RTPRIO: u32 = 14;
 
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VM: u64 = 0x100;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `struct clone_args` (linux/sched.h), up to the `cgroup` member of Linux 5.7.
 #[repr(C)]
@@ -51,7 +52,8 @@ pub(crate) struct Child {
     pub(crate) pidfd: OwnedFd,
 }
 
-/// Starts `child` in a copy of this process, in the namespaces that `flags` name.
+/// Starts `child` in a copy of this process, in the namespaces that `flags` name and in the cgroup
+/// whose directory is given.
 ///
 /// `child` cannot return, so nothing that lives here is dropped twice. One `clone3`, Linux 5.3:
 /// the kernel makes the user namespace first and lets it own the others.
@@ -60,10 +62,17 @@ pub(crate) struct Child {
 ///
 /// From its first line to its end, `child` may call only functions of this module and of its
 /// siblings in `sys`. The calling process must have one thread.
-pub(crate) unsafe fn fork<T>(flags: u64, kit: &T, child: fn(&T) -> !) -> Result<Child, Errno> {
+pub(crate) unsafe fn fork<T>(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    kit: &T,
+    child: fn(&T) -> !,
+) -> Result<Child, Errno> {
     let mut pidfd: RawFd = -1;
+    let (into, cgroup) = into_cgroup(cgroup);
     let arguments = CloneArgs {
-        flags: flags | CLONE_PIDFD,
+        flags: flags | into | CLONE_PIDFD,
+        cgroup,
         pidfd: (&raw mut pidfd).expose_provenance() as u64,
         exit_signal: libc::SIGCHLD.unsigned_abs().into(),
         ..CloneArgs::default()
@@ -79,6 +88,15 @@ pub(crate) unsafe fn fork<T>(flags: u64, kit: &T, child: fn(&T) -> !) -> Result<
     // SAFETY: CLONE_PIDFD made the kernel store a descriptor that nothing else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Child { pid: i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?, pidfd })
+}
+
+/// The flag and the member of `clone_args` that put a child into a cgroup, Linux 5.7.
+fn into_cgroup(directory: Option<BorrowedFd<'_>>) -> (u64, u64) {
+    match directory {
+        // A descriptor that is open is not negative.
+        Some(it) => (CLONE_INTO_CGROUP, u64::from(it.as_raw_fd().unsigned_abs())),
+        None => (0, 0),
+    }
 }
 
 /// A stack for a child that shares this process's memory.
@@ -144,30 +162,36 @@ impl<'a, T> Sharing<'a, T> {
         Ok(Self { entry: Entry { kit, child }, stack: Stack::new()? })
     }
 
-    /// Starts the child.
+    /// Starts the child, in the cgroup whose directory is given.
     ///
     /// # Safety
     ///
     /// The child calls only functions of `sys`, which allocate nothing and store nothing in
     /// thread-local memory. `self` and the kit stay where they are, unchanged, until the child has
     /// ended or become another program. The calling process has one thread.
-    pub(crate) unsafe fn start(&self, flags: u64) -> Result<Child, Errno> {
+    pub(crate) unsafe fn start(
+        &self,
+        flags: u64,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<Child, Errno> {
         let mut pidfd: RawFd = -1;
         let pidfd_at = (&raw mut pidfd).expose_provenance() as u64;
+        let (into, cgroup) = into_cgroup(cgroup);
         // SAFETY: passed on to the caller.
-        let pid = unsafe { self.clone3(flags | CLONE_PIDFD, pidfd_at) }?;
+        let pid = unsafe { self.clone3(flags | into | CLONE_PIDFD, pidfd_at, cgroup) }?;
         // SAFETY: CLONE_PIDFD made the kernel store a descriptor that nothing else owns.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         Ok(Child { pid, pidfd })
     }
 
-    unsafe fn clone3(&self, flags: u64, pidfd: u64) -> Result<i32, Errno> {
+    unsafe fn clone3(&self, flags: u64, pidfd: u64, cgroup: u64) -> Result<i32, Errno> {
         let arguments = CloneArgs {
             flags: flags | CLONE_VM,
             pidfd,
             exit_signal: libc::SIGCHLD.unsigned_abs().into(),
             stack: self.stack.base.expose_provenance() as u64,
             stack_size: STACK_BYTES as u64,
+            cgroup,
             ..CloneArgs::default()
         };
         arena::forbid_others();

@@ -126,11 +126,12 @@ impl Said {
     }
 }
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 22] = [
     "",
     "run",
     "check",
     "explain",
+    "why",
     "levels",
     "doctor",
     "profile",
@@ -138,12 +139,14 @@ const VERBS: [&str; 19] = [
     "profile lint",
     "profile diff",
     "profile blast",
+    "profile test",
     "profile schema",
     "audit",
     "audit verify",
     "audit show",
     "audit tail",
     "audit export",
+    "replay",
     "completions",
     "man",
 ];
@@ -320,7 +323,7 @@ fn doctor_names_each_promise_of_each_level() {
     let mut missing = false;
     for level in levels {
         let promises = level["promises"].as_array().unwrap();
-        assert_eq!(promises.len(), 13, "{level}");
+        assert_eq!(promises.len(), 15, "{level}");
         for promise in promises {
             let kept = promise["state"] == "kept";
             assert_eq!(promise["cause"].is_null(), kept, "{promise}");
@@ -550,4 +553,132 @@ fn the_log_is_silent_unless_asked_for_and_has_one_span_for_a_run() {
     let log = logged(Some("info"));
     assert_eq!(log.matches("run{id=\"").count(), 1, "{log}");
     assert!(log.contains(" level=1}"), "{log}");
+}
+
+/// Two things that hold, one about a rule that does not decide, one verdict that is another.
+const TABLE: &str = "\
+[[scenario]]
+command = \"git push origin main\"
+because = \"nothing leaves before somebody has looked\"
+level-2 = \"deny git.push\"
+level-4 = \"ask\"
+
+[[scenario]]
+command = [\"rm\", \"-rf\", \".git\"]
+level-2 = \"never core.rm.workspace\"
+
+[[scenario]]
+command = \"cargo test\"
+level-2 = \"allow\"
+level-3 = \"allow rust.test\"
+";
+
+#[test]
+fn a_table_of_expectations_is_held_against_the_profiles() {
+    let user = User::new();
+    let table = user.workspace().join("scenarios.toml");
+    fs::write(&table, TABLE).unwrap();
+    let said = user.asks("profile test scenarios.toml");
+    assert_eq!((said.code, said.complaint.as_str()), (1, ""));
+    assert_eq!(
+        said.answer,
+        "scenarios.toml:7: rm -rf .git, level 2\n\
+         - never core.rm.workspace\n\
+         + never core.rm.git: removes the history of the project\n\
+         scenarios.toml:11: cargo test, level 2\n\
+         - allow\n\
+         + deny default: no rule at level 2 allows `cargo`\n\
+         2 of 5 expectations do not hold\n"
+    );
+    let json = user.asks("profile test scenarios.toml --json");
+    assert_eq!(json.code, 1);
+    assert_eq!(json.json()[0]["found"], json!({ "verdict": "deny", "rule": "git.push" }));
+    assert_eq!(json.json()[2]["holds"], false);
+}
+
+#[test]
+fn a_table_tries_out_a_changed_level() {
+    let user = User::new();
+    let rule = "[[exec.rule]]\nid = \"no.push\"\nprogram = \"ls\"\ndecision = \"deny\"\n\
+                power = \"read\"\nbecause = \"a test\"\nmatch = [\"ls\"]\n";
+    fs::write(user.workspace().join("level-1.toml"), rule).unwrap();
+    let table = "[[scenario]]\ncommand = \"ls src\"\nlevel-1 = \"allow\"\n";
+    fs::write(user.workspace().join("s.toml"), table).unwrap();
+    assert_eq!(user.asks("profile test s.toml").answered(), "1 of 1 expectations hold\n");
+    let changed = user.asks("profile test s.toml --with level-1.toml");
+    assert_eq!(changed.code, 1);
+    assert!(changed.answer.contains("+ deny no.push: a test"), "{changed:?}");
+}
+
+#[test]
+fn a_broken_table_is_named_with_its_line() {
+    let user = User::new();
+    fs::write(user.workspace().join("s.toml"), "[[scenario]]\ncommand = \"ls\"\nlevl = 1").unwrap();
+    user.asks("profile test s.toml").complains(125, "s.toml:3: unknown field `levl`");
+    user.asks("profile test none.toml").complains(125, "`none.toml`: No such file");
+}
+
+#[test]
+fn recorded_decisions_are_taken_again_under_another_profile() {
+    let user = User::new().on_a_whole_machine();
+    for line in ["run -q --level 1 -- touch x", "run -q --level 1 -- curl https://example.org"] {
+        assert_eq!(user.asks(line).code, 126, "{line}");
+    }
+    let same = user.asks("replay --against 1");
+    assert_eq!(same.answered(), "of 2 decisions, 0 would be different under 1\n");
+    let wider = user.asks("replay --against 2");
+    assert_eq!((wider.code, wider.complaint.as_str()), (1, ""));
+    let lines: Vec<&str> = wider.answer.lines().collect();
+    assert!(lines[0].ends_with("level 1: touch x"), "{wider:?}");
+    assert_eq!(
+        lines[1..],
+        ["- deny default", "+ allow core.touch", "of 2 decisions, 1 would be different under 2"]
+    );
+    let json = user.asks("replay --against 2 --json").json();
+    assert_eq!(
+        (json["decided"].as_u64(), json["changes"][0]["is"].as_str()),
+        (Some(2), Some("allow"))
+    );
+    assert_eq!(json["changes"][0]["cause"], "profile");
+    let run = json["changes"][0]["run"].as_str().unwrap().to_owned();
+    let one = user.says(["replay", "--against", "2", "--run", &run]);
+    assert!(one.answer.ends_with("of 1 decisions, 1 would be different under 2\n"), "{one:?}");
+    user.asks("replay --against 2 --run none").complains(125, "there is no run `none`");
+}
+
+#[test]
+fn a_replay_under_a_file_is_about_its_level_only() {
+    let user = User::new().on_a_whole_machine();
+    assert_eq!(user.asks("run -q --level 1 -- touch x").code, 126);
+    assert_eq!(user.asks("run -q --level 2 -- cargo test").code, 126);
+    let file = "[limits]\nwall = \"1 min\"\n";
+    fs::write(user.workspace().join("level-2.toml"), file).unwrap();
+    let said = user.asks("replay --against level-2.toml");
+    assert_eq!(
+        said.answered(),
+        "of 1 decisions, 0 would be different under level-2.toml\n\
+         1 of other levels were left as they are\n"
+    );
+    user.asks("replay --against 9").complains(125, "no level 9");
+}
+
+#[test]
+fn every_level_can_say_what_it_can_do_at_worst() {
+    let user = User::new();
+    let all = user.asks("profile blast --all").answered().to_owned();
+    assert_eq!(all.matches("worst case\n").count(), 6);
+    assert!(all.contains("nothing is changed"), "{all}");
+    let json = user.asks("profile blast --all --json").json();
+    let levels: Vec<u64> =
+        json.as_array().unwrap().iter().map(|it| it["level"].as_u64().unwrap()).collect();
+    assert_eq!(levels, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn why_is_asked_about_one_thing() {
+    let user = User::new();
+    user.asks("why").complains(2, "<COMMAND>");
+    user.asks("why --path a --host b").complains(2, "cannot be used with");
+    user.asks("why --host a:0").complains(2, "is no host with a port");
+    user.asks("why --path a -- ls").complains(2, "cannot be used with");
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use rung::model::{Arg, Ids, Level, Origin, ProgramFact, ProgramLocation, Request, Streams};
+use rung::model::{Arg, Ids, Level, Origin, ProgramFact, ProgramLocation, Request, Streams, Tree};
 use rung::policy::{Verdict, check_examples, decide, words};
 use rung::profile::{
     Argument, Decision, Ladder, Power, Profile, Rule, ValueType, When, built_in, built_in_for,
 };
 
 /// Loaded once: decoding six levels for every random case is what would take the time.
-static LADDER: LazyLock<Ladder> = LazyLock::new(|| Ladder {
+pub(crate) static LADDER: LazyLock<Ladder> = LazyLock::new(|| Ladder {
     ceiling: Level::ProductionWrites,
     profiles: Level::ALL.into_iter().map(|level| (level, built_in(level).unwrap())).collect(),
 });
@@ -59,7 +59,7 @@ fn program(word: &Arg) -> ProgramFact {
     }
 }
 
-fn request(level: Level, argv: Vec<Arg>) -> Request {
+pub(crate) fn request(level: Level, argv: Vec<Arg>) -> Request {
     Request {
         program: program(&argv[0]),
         argv,
@@ -70,11 +70,12 @@ fn request(level: Level, argv: Vec<Arg>) -> Request {
         environment: BTreeMap::new(),
         ids: Ids::default(),
         streams: Streams::Inherit,
+        tree: Tree::Itself,
     }
 }
 
 /// The verdict's word in the table, and the rule that made it.
-fn named(verdict: &Verdict) -> (&'static str, &str) {
+pub(crate) fn named(verdict: &Verdict) -> (&'static str, &str) {
     match verdict {
         Verdict::Allow(permit) => ("allow", permit.rule()),
         Verdict::Ask(question) => ("ask", &question.rule),
@@ -368,8 +369,15 @@ proptest! {
 
 /// Command lines whose words all go to the command's own grammar: nothing for another program.
 fn closed_rows() -> Vec<Row> {
-    const OPEN: [&str; 4] =
-        ["exec.workspace-programs", "node.script", "python.script", "core.echo"];
+    const OPEN: [&str; 7] = [
+        "exec.workspace-programs",
+        "node.script",
+        "python.script",
+        "core.echo",
+        "node.npx",
+        "core.awk",
+        "database.redis.local",
+    ];
     let is_open =
         |row: &Row| OPEN.contains(&row.rule) || row.argv.iter().any(|it| it.as_bytes() == b"--");
     rows().into_iter().filter(|it| it.verdict == "allow" && !is_open(it)).collect()

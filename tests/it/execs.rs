@@ -103,6 +103,7 @@ fn request(level: Level) -> Request {
         environment: BTreeMap::new(),
         ids: Ids::default(),
         streams: Streams::Inherit,
+        tree: rung::model::Tree::Itself,
     }
 }
 

@@ -84,6 +84,7 @@ pub(crate) fn full() -> HostFacts {
             .to_vec(),
         nameservers: Vec::new(),
         paths: PathMap::new(),
+        user_home: None,
     };
     for path in DIRECTORIES {
         add(&mut host, path, PathKind::Directory);
@@ -164,6 +165,7 @@ pub(crate) fn request(level: Level) -> Request {
             .into(),
         ids: Ids { run: "01JRUN".to_owned(), ..Ids::default() },
         streams: Streams::Inherit,
+        tree: rung::model::Tree::Itself,
     }
 }
 

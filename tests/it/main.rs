@@ -9,6 +9,7 @@ mod hosts;
 mod ladder;
 mod plans;
 mod profiles;
+mod shell;
 mod syscalls;
 mod terminal;
 mod tidy;

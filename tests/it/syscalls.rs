@@ -10,13 +10,14 @@ use std::process::Command;
 use proptest::prelude::*;
 use rung::model::Arch;
 use rung::plan::syscalls::{
-    Action, Errno, Instruction, Rule, audit_arch, ceiling, class_of, compile, compiled, explain,
-    name_of, unassigned, verdict,
+    Action, Errno, Gate, Instruction, Rule, audit_arch, ceiling, class_of, compile, compiled,
+    explain, name_of, unassigned, verdict,
 };
 use rung::profile::Table;
 
 const TABLES: [Table; 3] = [Table::Strict, Table::Standard, Table::Debug];
 const ARCHES: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
+const GATES: [Gate; 2] = [Gate::With, Gate::Without];
 
 const EPERM: Action = Action::Errno(Errno::Eperm);
 const ENOSYS: Action = Action::Errno(Errno::Enosys);
@@ -88,6 +89,7 @@ fn action_of(value: u32) -> Action {
     ];
     match value {
         0x7fff_0000 => Action::Allow,
+        0x7fc0_0000 => Action::Ask,
         0x8000_0000 => Action::KillProcess,
         _ => {
             assert_eq!(value & 0xffff_0000, 0x0005_0000, "no errno answer: {value:#x}");
@@ -141,11 +143,15 @@ fn arguments<const N: usize>(first: [u64; N]) -> [u64; 6] {
     all
 }
 
-/// The answer of the compiled filter, where a column has one.
+/// The answer of the compiled filter of a run without a gate.
 fn answer(table: Table, name: &str, arguments: [u64; 6]) -> Action {
+    answer_under(Gate::Without, table, name, arguments)
+}
+
+fn answer_under(gate: Gate, table: Table, name: &str, arguments: [u64; 6]) -> Action {
     let arch = Arch::X86_64;
     let call = Call { number: number_of(arch, name), arch: audit_arch(arch), arguments };
-    run(compiled(table, arch).instructions(), &call)
+    run(compiled(table, arch, gate).instructions(), &call)
 }
 
 /// A call is answered so in every column.
@@ -165,7 +171,6 @@ fn value(constant: impl TryInto<i64>) -> u64 {
 fn the_filter_answers_what_the_table_says() {
     for arch in ARCHES {
         for table in TABLES {
-            let filter = compiled(table, arch);
             let plain = (0..=1024).chain([0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX]);
             let numbers = plain.chain((0..=1024).map(|number| number | X32_BIT));
             for number in numbers {
@@ -173,9 +178,11 @@ fn the_filter_answers_what_the_table_says() {
                     class_of(arch, number).map(|it| it.rule(table)).into_iter().collect();
                 for arguments in interesting(&rules) {
                     let call = Call { number, arch: audit_arch(arch), arguments };
-                    let expected = verdict(table, arch, number, &arguments);
-                    let actual = run(filter.instructions(), &call);
-                    assert_eq!(actual, expected, "{table:?} {arch:?} {call:x?}");
+                    for gate in GATES {
+                        let expected = verdict(table, arch, gate, number, &arguments);
+                        let actual = run(compiled(table, arch, gate).instructions(), &call);
+                        assert_eq!(actual, expected, "{table:?} {arch:?} {gate:?} {call:x?}");
+                    }
                 }
             }
         }
@@ -195,8 +202,10 @@ proptest! {
         for arch in ARCHES {
             for table in TABLES {
                 let call = Call { number, arch: audit_arch(arch), arguments };
-                let actual = run(compiled(table, arch).instructions(), &call);
-                prop_assert_eq!(actual, verdict(table, arch, number, &arguments));
+                for gate in GATES {
+                    let actual = run(compiled(table, arch, gate).instructions(), &call);
+                    prop_assert_eq!(actual, verdict(table, arch, gate, number, &arguments));
+                }
             }
         }
     }
@@ -209,8 +218,10 @@ fn code_of_another_architecture_dies() {
             for foreign in FOREIGN.into_iter().chain([audit_arch(other)]) {
                 for number in (0..=1024).chain([X32_BIT, u32::MAX]) {
                     let call = Call { number, arch: foreign, arguments: [0; 6] };
-                    let answer = run(compiled(table, arch).instructions(), &call);
-                    assert_eq!(answer, Action::KillProcess, "{arch:?} {table:?} {call:x?}");
+                    for gate in GATES {
+                        let answer = run(compiled(table, arch, gate).instructions(), &call);
+                        assert_eq!(answer, Action::KillProcess, "{arch:?} {table:?} {call:x?}");
+                    }
                 }
             }
         }
@@ -226,8 +237,10 @@ fn unknown_numbers_look_like_an_older_kernel() {
         for number in gaps.chain(above).chain(x32).chain([u32::MAX]) {
             for table in TABLES {
                 let call = Call { number, arch: audit_arch(arch), arguments: [0; 6] };
-                let answer = run(compiled(table, arch).instructions(), &call);
-                assert_eq!(answer, ENOSYS, "{arch:?} {table:?} {number:#x}");
+                for gate in GATES {
+                    let answer = run(compiled(table, arch, gate).instructions(), &call);
+                    assert_eq!(answer, ENOSYS, "{arch:?} {table:?} {number:#x}");
+                }
             }
         }
     }
@@ -269,15 +282,25 @@ fn every_number_is_classified() {
     }
 }
 
+/// How much of a call is left.
+fn width(action: Action) -> u8 {
+    match action {
+        Action::Errno(_) | Action::KillProcess => 0,
+        Action::Ask => 1,
+        Action::Allow => 2,
+    }
+}
+
 #[test]
 fn a_column_is_within_the_next() {
     for arch in ARCHES {
         for number in 0..=ceiling(arch) {
             let Some(class) = class_of(arch, number) else { continue };
             for arguments in interesting(&[&class.strict, &class.standard, &class.debug]) {
-                let allowed =
-                    TABLES.map(|table| verdict(table, arch, number, &arguments) == Action::Allow);
-                assert!(allowed.is_sorted(), "{arch:?} {number} {arguments:x?}: {allowed:?}");
+                for gate in GATES {
+                    let wide = TABLES.map(|it| width(verdict(it, arch, gate, number, &arguments)));
+                    assert!(wide.is_sorted(), "{arch:?} {number} {arguments:x?}: {wide:?}");
+                }
             }
         }
     }
@@ -323,8 +346,8 @@ fn a_condition_asks_for_no_bit_that_it_does_not_look_at() {
 #[test]
 fn a_filter_is_small_and_what_the_kernel_accepts() {
     for arch in ARCHES {
-        for table in TABLES {
-            let filter = compile(table, arch);
+        for (table, gate) in TABLES.into_iter().flat_map(|it| GATES.map(|gate| (it, gate))) {
+            let filter = compile(table, arch, gate);
             let program = filter.instructions();
             assert!(program.len() < 400, "{arch:?} {table:?}: {} instructions", program.len());
             assert_eq!(program.last().unwrap().code, 0x06, "ends with a return");
@@ -343,26 +366,57 @@ fn a_filter_is_small_and_what_the_kernel_accepts() {
 fn what_is_embedded_is_what_compiling_gives_and_no_two_columns_share_a_filter() {
     let mut digests = BTreeSet::new();
     for arch in ARCHES {
-        for table in TABLES {
-            assert_eq!(&compile(table, arch), compiled(table, arch), "{table:?} {arch}");
-            digests.insert(compiled(table, arch).digest());
+        for (table, gate) in TABLES.into_iter().flat_map(|it| GATES.map(|gate| (it, gate))) {
+            let embedded = compiled(table, arch, gate);
+            assert_eq!(&compile(table, arch, gate), embedded, "{table:?} {arch} {gate:?}");
+            digests.insert(embedded.digest());
         }
     }
-    assert_eq!(digests.len(), 6);
+    assert_eq!(digests.len(), 12);
 }
 
-/// After the filter is installed, the launcher reports, starts the command or gives up.
+/// After the filter is installed, the launcher hands over whom to ask, reports, starts the command
+/// or gives up.
 #[test]
 fn the_launchers_last_calls_are_always_allowed() {
     for arch in ARCHES {
         for table in TABLES {
-            for name in ["write", "close", "execve", "exit_group"] {
-                let class = class_of(arch, number_of(arch, name)).unwrap();
-                let always = Rule { cases: &[], otherwise: Action::Allow };
-                assert_eq!(*class.rule(table), always, "{arch:?} {table:?} {name}");
+            for name in ["write", "close", "exit_group", "sendmsg"] {
+                let number = number_of(arch, name);
+                for gate in GATES {
+                    let verdict = verdict(table, arch, gate, number, &arguments([3, 4]));
+                    assert_eq!(verdict, Action::Allow, "{arch:?} {table:?} {name}");
+                }
             }
         }
     }
+}
+
+#[test]
+fn the_gate_is_asked_about_programs_and_files_without_a_path_and_nothing_else() {
+    for arch in ARCHES {
+        for table in TABLES {
+            let asked: Vec<&str> = (0..=ceiling(arch))
+                .filter(|number| {
+                    let class = class_of(arch, *number);
+                    class.is_some_and(|it| {
+                        let calls = interesting(&[it.rule(table)]);
+                        let ask = |call| verdict(table, arch, Gate::With, *number, call);
+                        calls.iter().any(|call| ask(call) == Action::Ask)
+                    })
+                })
+                .filter_map(|number| name_of(arch, number))
+                .collect();
+            let expected: &[&str] =
+                if table == Table::Strict { &["execve"] } else { &["execve", "memfd_create"] };
+            assert_eq!(asked, expected, "{arch:?} {table:?}");
+            let execve = number_of(arch, "execve");
+            let without = verdict(table, arch, Gate::Without, execve, &[0; 6]);
+            assert_eq!(without, Action::Allow, "nobody would answer");
+        }
+    }
+    let asked = TABLES.map(|table| answer_under(Gate::With, table, "execve", [0; 6]));
+    assert_eq!(asked, [Action::Ask; 3]);
 }
 
 #[test]
@@ -520,6 +574,18 @@ fn modes_with_set_id_bits_and_device_nodes_are_refused() {
         check("fchmodat", [3, 0, mode], EPERM);
         check("fchmodat2", [3, 0, mode], EPERM);
     }
+    let (create, unnamed) = (value(libc::O_CREAT), value(libc::O_TMPFILE) | 2);
+    for mode in [0o4755, 0o2755] {
+        for flags in [create, unnamed, create | 1 << 32] {
+            check("open", [0, flags, mode], EPERM);
+            check("openat", [3, 0, flags, mode], EPERM);
+        }
+        // Without a file to make, the mode is whatever the register held.
+        check("open", [0, value(libc::O_DIRECTORY), mode], Action::Allow);
+        check("openat", [3, 0, 0, mode], Action::Allow);
+    }
+    check("openat", [3, 0, create, 0o1777], Action::Allow);
+    check("openat2", [3, 0, 0, 24], ENOSYS);
     check("chmod", [0, 0o1777], Action::Allow);
     check("fchmodat", [0o6000, 0o6000, 0o755], Action::Allow);
     let (character, block) = (u64::from(libc::S_IFCHR), u64::from(libc::S_IFBLK));
@@ -587,7 +653,7 @@ fn the_kernels_back_doors_do_not_exist() {
     for name in ["kexec_load", "reboot", "swapon", "syslog", "settimeofday", "iopl", "move_pages"] {
         check(name, [0], EPERM);
     }
-    for name in ["landlock_create_ruleset", "seccomp", "openat2", "statx", "rseq", "membarrier"] {
+    for name in ["landlock_create_ruleset", "seccomp", "statx", "rseq", "membarrier"] {
         check(name, [0], Action::Allow);
     }
 }
@@ -605,7 +671,7 @@ const COMMON: &str = "
     get_robust_list inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl kill
     lchown lgetxattr link linkat listen listxattr llistxattr lseek lstat madvise mbind membarrier
     mincore mkdir mkdirat mknod mlock mmap mprotect mremap msync munlock munmap nanosleep
-    newfstatat open openat openat2 pause personality pidfd_open pidfd_send_signal pipe pipe2
+    newfstatat open openat pause personality pidfd_open pidfd_send_signal pipe pipe2
     pkey_alloc pkey_mprotect poll ppoll prctl pread64 preadv prlimit64 pselect6 pwrite64 pwritev
     read readahead readlink readlinkat readv recvfrom recvmmsg recvmsg rename renameat renameat2
     restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo
@@ -632,6 +698,8 @@ fn everyday_calls_are_allowed_with_their_usual_arguments() {
         ("fchmod", arguments([3, 0o644])),
         ("fchmodat", arguments([3, 0, 0o644])),
         ("mknod", arguments([0, u64::from(libc::S_IFIFO) | 0o600])),
+        ("open", arguments([0, value(libc::O_CREAT), 0o666])),
+        ("openat", arguments([3, 0, value(libc::O_CREAT), 0o666])),
         ("personality", arguments([0xffff_ffff])),
         ("sendto", arguments([3, 0, 0, value(libc::MSG_NOSIGNAL)])),
         ("sendmsg", arguments([3, 0, value(libc::MSG_NOSIGNAL)])),

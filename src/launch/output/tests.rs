@@ -22,7 +22,7 @@ fn pipe() -> (OwnedFd, OwnedFd) {
 fn stream() -> (File, Ends, File) {
     let (source, command) = pipe();
     let (caller, sink) = pipe();
-    (command.into(), Ends { source, sink }, caller.into())
+    (command.into(), Ends::new(source, sink, false), caller.into())
 }
 
 fn turn(relay: &mut Relay) {
@@ -106,7 +106,7 @@ fn two_streams_into_one_place_end_in_the_order_in_which_they_came() {
     let sink = output.sink.try_clone().unwrap();
     assert!(is_one_place(output.sink.as_fd(), sink.as_fd()).unwrap());
     assert!(!is_one_place(output.sink.as_fd(), source.as_fd()).unwrap());
-    let error = Ends { source, sink };
+    let error = Ends::new(source, sink, false);
     let mut relay = Relay::open(Bytes(20), KeepHeadAndTail, output, Some(error)).unwrap();
     for round in 0..10 {
         write!(command_output, "o{round}").unwrap();
@@ -191,7 +191,7 @@ fn an_endless_writer_is_held_at_the_limit() {
     let (source, command) = pipe();
     let (caller, sink) = pipe();
     let mut child = Command::new("yes").stdin(Stdio::null()).stdout(command).spawn().unwrap();
-    let mut relay = Relay::open(Bytes(10_000), Stop, Ends { source, sink }, None).unwrap();
+    let mut relay = Relay::open(Bytes(10_000), Stop, Ends::new(source, sink, false), None).unwrap();
     let start = Instant::now();
     while !relay.is_full() {
         assert!(start.elapsed() < DEADLINE, "the limit never fired");

@@ -91,6 +91,14 @@ impl Removed {
     }
 
     /// Every kind that occurred, with its count.
+    /// Both together.
+    pub(in crate::launch) fn add(&mut self, other: &Self) {
+        for (kind, count) in &other.0 {
+            let sum = self.0.entry(*kind).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+    }
+
     pub fn kinds(&self) -> impl Iterator<Item = (Removal, u64)> + '_ {
         self.0.iter().map(|(kind, count)| (*kind, *count))
     }

@@ -178,6 +178,12 @@ fn replace(bytes: &[u8], mut spans: Vec<Span>) -> Option<(Vec<u8>, usize)> {
     Some((clean, merged.len()))
 }
 
+/// Whether a part of the word has been taken out.
+pub fn is_redacted(word: &[u8]) -> bool {
+    const START: &[u8] = b"[redacted:";
+    word.windows(START.len()).any(|it| it == START)
+}
+
 /// What an earlier pass left behind.
 fn is_mark(bytes: &[u8]) -> bool {
     bytes.starts_with(b"[redacted:") && bytes.ends_with(b"]")

@@ -5,7 +5,7 @@
 //! alone, so that `rung explain` and the gateway cannot differ. Destinations only allow: where
 //! several mean the same name, what each of them limits holds.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 

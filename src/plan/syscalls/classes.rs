@@ -4,9 +4,8 @@
 //! Each column of the table is within the next: what `strict` allows, `standard` allows, and what
 //! `standard` allows, `debug` allows. A case looks at arguments that arrive in registers; what
 //! lies behind a pointer can be changed after the filter has looked, and is never judged. That is
-//! why `clone3` is refused whole (its flags lie in memory), and why a file can still be *created*
-//! with a set-id bit (`openat2` keeps the mode in memory): the `chmod` rules only close the usual
-//! way.
+//! why `clone3` is refused whole (its flags lie in memory), and so is `openat2` (its mode does, and a
+//! mode can bring a set-id bit).
 //!
 //! The values are those of the kernel's headers and the same on every architecture here.
 
@@ -40,6 +39,26 @@ pub(super) const CHMOD: Class =
     same(SET_ID, only(&[allow("no S_ISUID, no S_ISGID", &[none_of(1, 0o6000)])], Errno::Eperm));
 pub(super) const CHMOD_AT: Class =
     same(SET_ID, only(&[allow("no S_ISUID, no S_ISGID", &[none_of(2, 0o6000)])], Errno::Eperm));
+
+/// The mode counts only where the call makes a file; otherwise it is whatever the register held.
+pub(super) const OPEN: Class = same(
+    SET_ID,
+    all_but(&[
+        allow("no S_ISUID, no S_ISGID", &[none_of(2, 0o6000)]),
+        deny("O_CREAT with either", &[masked(1, O_CREAT, O_CREAT)], Errno::Eperm),
+        deny("O_TMPFILE with either", &[masked(1, TMPFILE, TMPFILE)], Errno::Eperm),
+    ]),
+);
+pub(super) const OPEN_AT: Class = same(
+    SET_ID,
+    all_but(&[
+        allow("no S_ISUID, no S_ISGID", &[none_of(3, 0o6000)]),
+        deny("O_CREAT with either", &[masked(2, O_CREAT, O_CREAT)], Errno::Eperm),
+        deny("O_TMPFILE with either", &[masked(2, TMPFILE, TMPFILE)], Errno::Eperm),
+    ]),
+);
+pub(super) const OPEN_BY_STRUCTURE: Class =
+    same("its mode lies in memory, where no filter can judge it; programs fall back", ENOSYS);
 
 const DEVICE: &str = "a device node reaches past every file rule, and set-id bits outlive the run";
 pub(super) const MKNOD: Class = same(
@@ -105,6 +124,10 @@ pub(super) const TRACING: Class = Class {
     standard: EPERM,
     debug: ALLOW,
 };
+pub(super) const EXECVE: Class = same(
+    "starts a program, and every program that a run starts is judged before its first instruction",
+    ASK,
+);
 pub(super) const EXECVEAT: Class = same(
     "starts programs that have no path; programs fall back to execve",
     only(
@@ -216,10 +239,11 @@ pub(super) const IOCTL: Class = same(
 // Memory.
 
 pub(super) const MEMFD: Class = Class {
-    because: "a file without a path, which no file rule sees; reading needs none",
+    because: "a file without a path, which no file rule sees: the gate makes one that can never \
+              become a program; reading needs none",
     strict: ENOSYS,
-    standard: ALLOW,
-    debug: ALLOW,
+    standard: ASK,
+    debug: ASK,
 };
 pub(super) const VMSPLICE: Class = Class {
     because: "gives pages of memory to pipes, a way into the kernel before; reading needs none",
@@ -249,6 +273,7 @@ pub(super) const OBSOLETE: Class = same("no program of this century needs it", E
 // How a rule is written.
 
 const ALLOW: Rule = Rule { cases: &[], otherwise: Action::Allow };
+const ASK: Rule = Rule { cases: &[], otherwise: Action::Ask };
 const EPERM: Rule = Rule { cases: &[], otherwise: Action::Errno(Errno::Eperm) };
 const ENOSYS: Rule = Rule { cases: &[], otherwise: Action::Errno(Errno::Enosys) };
 
@@ -300,6 +325,11 @@ const CLONE_NEWIPC: u32 = 0x800_0000;
 const CLONE_NEWUSER: u32 = 0x1000_0000;
 const CLONE_NEWPID: u32 = 0x2000_0000;
 const CLONE_NEWNET: u32 = 0x4000_0000;
+
+// asm-generic/fcntl.h
+const O_CREAT: u32 = 0o100;
+/// `__O_TMPFILE`, without the directory bit that differs between architectures.
+const TMPFILE: u32 = 0o20_000_000;
 
 // linux/stat.h
 const S_IFMT: u32 = 0o170_000;

@@ -3,16 +3,22 @@
 
 use std::borrow::Cow;
 
+use super::Gate;
 use super::filter::{Filter, Instruction};
 use crate::model::{Arch, Digest};
 use crate::profile::Table;
 
-// `FILTERS`: every column for one architecture, then for the next.
+// `FILTERS`: every column for one architecture, then for the next; first all with a gate, then
+// all without.
 include!(concat!(env!("OUT_DIR"), "/filters.rs"));
 
 /// The filter of a column.
-pub fn compiled(table: Table, arch: Arch) -> &'static Filter {
-    let [strict_x86, standard_x86, debug_x86, strict_arm, standard_arm, debug_arm] = &FILTERS;
+pub fn compiled(table: Table, arch: Arch, gate: Gate) -> &'static Filter {
+    let [with, without] = &FILTERS;
+    let [strict_x86, standard_x86, debug_x86, strict_arm, standard_arm, debug_arm] = match gate {
+        Gate::With => with,
+        Gate::Without => without,
+    };
     match (table, arch) {
         (Table::Strict, Arch::X86_64) => strict_x86,
         (Table::Standard, Arch::X86_64) => standard_x86,

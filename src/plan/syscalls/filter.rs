@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
-use super::{Action, Case, Condition, Rule, UNKNOWN, ceiling, class_of};
+use super::{Action, Case, Condition, Gate, Rule, UNKNOWN, ceiling, class_of};
 use crate::model::{Arch, Digest};
 use crate::profile::Table;
 
@@ -60,8 +60,8 @@ fn digest(instructions: &[Instruction]) -> Digest {
 }
 
 /// Compiles one column of the table.
-pub fn compile(table: Table, arch: Arch) -> Filter {
-    let mut assembler = Assembler::default();
+pub fn compile(table: Table, arch: Arch, gate: Gate) -> Filter {
+    let mut assembler = Assembler { gate, reversed: Vec::new() };
     let leaves = leaves(table, arch, &mut assembler);
     let end = ceiling(arch) + 1;
     let tree = tree(&leaves, end, &mut assembler);
@@ -148,14 +148,15 @@ const ARCH_OFFSET: u32 = 4;
 
 const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 const RETURN_ERRNO: u32 = 0x0005_0000;
+const RETURN_USER_NOTIF: u32 = 0x7fc0_0000;
 const RETURN_ALLOW: u32 = 0x7fff_0000;
 
 /// How far a conditional jump may lead.
 const BRANCH_MAX: usize = 255;
 
 /// A program that grows from its end to its beginning.
-#[derive(Default)]
 struct Assembler {
+    gate: Gate,
     reversed: Vec<Instruction>,
 }
 
@@ -175,8 +176,9 @@ impl Assembler {
     }
 
     fn answer(&mut self, action: Action) -> Label {
-        let value = match action {
+        let value = match action.under(self.gate) {
             Action::Allow => RETURN_ALLOW,
+            Action::Ask => RETURN_USER_NOTIF,
             Action::Errno(errno) => RETURN_ERRNO | errno as u32,
             Action::KillProcess => RETURN_KILL_PROCESS,
         };

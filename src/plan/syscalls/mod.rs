@@ -24,7 +24,7 @@ mod table_x86_64;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 #[cfg(rung_built)]
 pub use embedded::compiled;
@@ -38,10 +38,21 @@ use crate::profile::Table;
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     Allow,
+    /// The exec gate is asked, which answers for the kernel or lets it go on. A run without a gate
+    /// allows it.
+    Ask,
     /// The call does nothing and fails with this error.
     Errno(Errno),
     /// The process dies of SIGSYS. Only for the numbers of another architecture.
     KillProcess,
+}
+
+/// Whether a run has an exec gate, to which some calls are put before the kernel does them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gate {
+    With,
+    Without,
 }
 
 /// The errors a refused call may fail with; the values are the same on every architecture here.
@@ -137,11 +148,13 @@ pub fn unassigned(arch: Arch) -> &'static [RangeInclusive<u32>] {
 }
 
 /// What a native call is answered, read from the table.
-pub fn verdict(table: Table, arch: Arch, number: u32, arguments: &[u64; 6]) -> Action {
-    class_of(arch, number).map_or(UNKNOWN, |class| class.rule(table).answer(arguments))
+pub fn verdict(table: Table, arch: Arch, gate: Gate, number: u32, arguments: &[u64; 6]) -> Action {
+    let action = class_of(arch, number).map_or(UNKNOWN, |it| it.rule(table).answer(arguments));
+    action.under(gate)
 }
 
-/// The whole table in words, refused calls first, then those whose arguments are looked at.
+/// The whole table in words: refused calls first, then those whose arguments are looked at or that
+/// the gate is asked about.
 pub fn explain(table: Table, arch: Arch) -> Vec<Line> {
     let mut classes: Vec<(&Class, Vec<&'static str>)> = Vec::new();
     for row in rows(arch) {
@@ -152,7 +165,11 @@ pub fn explain(table: Table, arch: Arch) -> Vec<Line> {
     }
     classes.sort_by_key(|(class, _)| {
         let rule = class.rule(table);
-        (rule.cases.is_empty() && rule.otherwise == Action::Allow, !rule.cases.is_empty())
+        match rule.otherwise {
+            Action::Errno(_) | Action::KillProcess if rule.cases.is_empty() => 0,
+            Action::Allow if rule.cases.is_empty() => 2,
+            Action::Errno(_) | Action::KillProcess | Action::Allow | Action::Ask => 1,
+        }
     });
     let mut lines: Vec<Line> = classes
         .into_iter()
@@ -199,6 +216,17 @@ impl Class {
     }
 }
 
+impl Action {
+    /// What is left of it where there may be nobody to ask.
+    #[must_use]
+    pub fn under(self, gate: Gate) -> Self {
+        match (self, gate) {
+            (Self::Ask, Gate::Without) => Self::Allow,
+            (action, Gate::With | Gate::Without) => action,
+        }
+    }
+}
+
 impl Rule {
     pub fn answer(&self, arguments: &[u64; 6]) -> Action {
         let fits = |case: &&Case| case.when.iter().all(|it| it.holds(arguments));
@@ -230,6 +258,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allow => f.write_str("allowed"),
+            Self::Ask => f.write_str("put to the exec gate"),
             Self::Errno(errno) => write!(f, "{errno}"),
             Self::KillProcess => f.write_str("killed"),
         }

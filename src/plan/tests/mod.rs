@@ -422,6 +422,7 @@ fn real_root_becomes_nobody_and_says_that_its_processes_are_counted_by_looking()
     let plan = plan_of(&request, &profile, &host).unwrap();
     assert!(plan.gaps.is_empty());
     assert_eq!(plan.limits.memory_by, MemoryBy::Cgroup("/sys/fs/cgroup/rung".into()));
+    assert_eq!(plan.limits.processes_by, ProcessesBy::Cgroup);
 }
 
 #[test]

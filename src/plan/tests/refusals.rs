@@ -34,6 +34,22 @@ fn a_workspace_may_not_hold_what_other_promises_stand_on() {
 }
 
 #[test]
+fn the_home_of_the_user_database_counts_whatever_the_variable_says() {
+    let mut host = host();
+    host.user_home = Some("/home/real".into());
+    for (workspace, says) in
+        [("/home/real", "holds the home directory"), ("/home/real/.ssh", "outside the hidden ones")]
+    {
+        add(&mut host, workspace, PathKind::Directory);
+        let mut request = request(Level::ReadOnlyResearch);
+        request.workspace = workspace.into();
+        request.cwd = workspace.into();
+        let error = refused(&request, &profile(Level::ReadOnlyResearch), &host);
+        assert!(error.contains(says), "{workspace}: {error}");
+    }
+}
+
+#[test]
 fn no_level_takes_a_hidden_directory_of_the_home_for_a_workspace() {
     for level in LEVELS {
         for workspace in ["/home/u/.aws", "/home/u/.config/app", "/data/u/.kube/cache"] {

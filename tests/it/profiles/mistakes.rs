@@ -276,7 +276,7 @@ const PACK_MISTAKES: &[(&str, &str, &str)] = &[
     (
         "{ flags = [\"-v\"] }",
         "{ operands = \"paths\" }",
-        "packs/tools.toml:15:27 rule.arguments.operands: `paths` is not one of `uint`, `int`, `duration`, `text`, `glob`, `regex`, `path-read`, `path-write`, `host`, `url`, `revision`, `path-workspace`, `name`, `sed-script`, `argv`, `argv-open`",
+        "packs/tools.toml:15:27 rule.arguments.operands: `paths` is not one of `uint`, `int`, `duration`, `text`, `glob`, `regex`, `path-read`, `path-write`, `host`, `url`, `revision`, `path-workspace`, `name`, `sed-script`, `awk-program`, `argv`, `argv-open`",
     ),
     (
         "{ flags = [\"-v\"] }",

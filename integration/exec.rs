@@ -1,0 +1,276 @@
+//! The exec gate: what a run starts is decided, verified and recorded, however it is started.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rung::model::Layer;
+use serde_json::Value;
+
+use crate::harness::{Ended, Place, make_program, put, requires, within};
+
+const EACCES: u8 = 13;
+
+impl Place {
+    /// Programs beside the probe: nothing names them, so no rule allows them.
+    fn unlisted(&self, from: &str, name: &str) -> PathBuf {
+        let path = self.probe.with_file_name(name);
+        self.copy_program(Path::new(from), &path);
+        path
+    }
+}
+
+impl Ended {
+    /// The records of programs that came to this end.
+    pub(crate) fn execs(&self, became: &str) -> Vec<&Value> {
+        let all = self.records.iter().filter(|it| it["kind"] == "exec");
+        all.filter(|it| it["became"] == became).collect()
+    }
+
+    /// How many programs came to this end, those without a record each among them.
+    pub(crate) fn exec_count(&self, became: &str) -> u64 {
+        let more = self.records.iter().filter(|it| it["kind"] == "exec.count");
+        let more = more.flat_map(|it| it["more"].as_array().unwrap().clone());
+        let more = more.filter(|it| it["became"] == became);
+        let counted: u64 = more.map(|it| it["count"].as_u64().unwrap()).sum();
+        counted + u64::try_from(self.execs(became).len()).unwrap()
+    }
+}
+
+#[test]
+fn what_a_command_starts_is_recorded_with_who_started_it() {
+    let place = Place::new();
+    for how in ["fork", "spawn", "thread", "threads"] {
+        let ended = place.rung(3).probe(&["start", how, "/usr/bin/true"]).end().exited(0);
+        assert_eq!(ended.kinds(), ["decision", "exec.start", "exec", "exec.end"], "{how}");
+        let record = ended.execs("started")[0];
+        assert_eq!(record["program"], "/usr/bin/true", "{how}");
+        assert_eq!(record["rule"], "core.true", "{how}");
+        assert_eq!(record["argv"], serde_json::json!(["true"]), "{how}");
+        assert_eq!(record["caller"][0], place.probe.to_str().unwrap(), "{how}");
+        assert_eq!(record["caller_cut"], false, "{how}");
+        let facts = fs::metadata("/usr/bin/true").unwrap();
+        assert_eq!(record["inode"], std::os::unix::fs::MetadataExt::ino(&facts), "{how}");
+    }
+}
+
+#[test]
+fn a_program_that_no_rule_allows_is_refused_to_the_command_and_told_to_everybody_else() {
+    let place = Place::new();
+    let evil = place.unlisted("/usr/bin/true", "unlisted");
+    let evil = evil.to_str().unwrap();
+    let words = ["storm", "20", evil, "a word"];
+    let outside = place.outside_probe(&words).end();
+    assert_eq!(outside.text(), "started 20 refused 0\n");
+    let ended = place.rung(3).probe(&words).end().exited(0);
+    assert_eq!(ended.text(), "started 0 refused 20\n");
+    assert_eq!(ended.outcome().denials.len(), 1, "the same thing is told once");
+    let denial = ended.denial();
+    assert_eq!((denial.layer, denial.count), (Layer::Exec, 20));
+    assert!(denial.object.contains("a word"), "{denial:?}");
+    assert!(ended.err.contains("rung: denied by exec (level 3)"), "{}", ended.err);
+    assert_eq!(ended.execs("refused").len(), 20);
+    ended.recorded();
+}
+
+/// The gate must not change how a program learns that something cannot be started.
+#[test]
+fn what_cannot_be_started_fails_as_it_does_outside() {
+    let place = Place::new();
+    put(&place.workspace.join("text"), "text\n");
+    put(&place.workspace.join("nothing"), "neither a program nor a script\n");
+    make_program(&place.workspace.join("nothing"));
+    put(&place.workspace.join("headless"), "#!/no/such/interpreter\n");
+    make_program(&place.workspace.join("headless"));
+    symlink("loop", place.workspace.join("loop")).unwrap();
+    symlink("nowhere", place.workspace.join("dangling")).unwrap();
+    let long = "x".repeat(5000);
+    let deep = format!("{}/true", "d/".repeat(2040));
+    let cases = [
+        "/usr/bin/no-such-program",
+        "no-such-program",
+        "text/program",
+        "./text",
+        "./nothing",
+        "./headless",
+        "./loop",
+        "./dangling",
+        &long,
+        &deep,
+    ];
+    for path in cases {
+        for how in ["fork", "spawn"] {
+            let told = ["start", how, path];
+            let outside = place.outside_probe(&told).end().code();
+            let inside = place.rung(3).probe(&told).end();
+            assert_ne!(outside, 0, "{how} {path}");
+            assert_eq!(inside.code(), outside, "{how} {path}: {}", inside.err);
+        }
+    }
+    // Addresses that lead nowhere cannot be read, and what cannot be read is refused.
+    for call in
+        ["do execve 8 0 0", "do execve s:/usr/bin/true 8 0", "do execve s:/usr/bin/true v:true 8"]
+    {
+        let words: Vec<&str> = call.split(' ').collect();
+        assert_eq!(place.outside_probe(&words).end().code(), libc::EFAULT, "{call}");
+        let ended = place.rung(3).probe(&words).end();
+        assert_eq!(ended.code(), libc::EACCES, "{call}: {}", ended.err);
+    }
+}
+
+/// A task whose exec has failed is traced for a while.
+#[test]
+fn a_task_whose_exec_failed_lives_on_as_before() {
+    let place = Place::new();
+    put(&place.workspace.join("nothing"), "neither a program nor a script\n");
+    make_program(&place.workspace.join("nothing"));
+    let words = ["fail-then-live", "./nothing"];
+    assert_eq!(place.outside_probe(&words).end().code(), libc::ENOEXEC);
+    place.rung(3).probe(&words).end().exited(u8::try_from(libc::ENOEXEC).unwrap());
+}
+
+#[test]
+fn a_script_is_decided_together_with_its_interpreter() {
+    let place = Place::new();
+    let evil = place.unlisted("/usr/bin/true", "unlisted");
+    put(&place.workspace.join("script"), "#!/usr/bin/true\n");
+    put(&place.workspace.join("evil-script"), &format!("#!{}\n", evil.display()));
+    put(&place.workspace.join("second"), "#!./evil-script x\n");
+    for name in ["script", "evil-script", "second"] {
+        make_program(&place.workspace.join(name));
+    }
+    for (name, code) in [("./evil-script", EACCES), ("./second", EACCES)] {
+        let words = ["start", "spawn", name];
+        assert_eq!(place.outside_probe(&words).end().code(), 0, "{name}");
+        let ended = place.rung(3).probe(&words).end().exited(code);
+        let record = ended.execs("refused")[0];
+        assert_eq!(record["program"], evil.to_str().unwrap(), "{name}");
+        ended.recorded();
+    }
+}
+
+#[test]
+fn an_orphan_is_known_to_be_one() {
+    let place = Place::new();
+    let ended = place.rung(3).probe(&["start", "orphan", "/usr/bin/true"]).end().exited(0);
+    for record in ended.execs("started").into_iter().chain(ended.execs("refused")) {
+        assert_eq!(record["caller_cut"], true, "{record}");
+    }
+    assert_eq!(ended.exec_count("started") + ended.exec_count("refused"), 1);
+}
+
+#[test]
+fn memory_becomes_code_and_never_a_program() {
+    let place = Place::new();
+    // Outside nobody seals it.
+    assert_eq!(place.outside_probe(&["sealed"]).end().code(), 201);
+    let seals = place.rung(3).probe(&["sealed"]).end();
+    if requires("seal against programs in memory (Linux 6.3)", seals.code() != 201) {
+        seals.exited(0);
+    }
+}
+
+#[test]
+fn a_storm_of_programs_is_counted_and_every_one_of_them_is_decided() {
+    // More than get a record each; the whole storm is for the bench.
+    let count = std::env::var("RUNG_STORM").map_or(1200, |it| it.parse().unwrap());
+    let place = Place::new();
+    let begin = std::time::Instant::now();
+    let ended =
+        place.rung(3).probe(&["storm", &count.to_string(), "/usr/bin/true"]).end().exited(0);
+    println!("{count} programs in {:?}", begin.elapsed());
+    assert_eq!(ended.text(), format!("started {count} refused 0\n"));
+    assert_eq!(ended.exec_count("started"), count);
+    assert_eq!(ended.execs("started").len(), 1000);
+    ended.recorded();
+}
+
+#[test]
+fn refusals_of_many_different_programs_are_bounded_and_counted() {
+    let place = Place::new();
+    let evil = place.unlisted("/usr/bin/true", "unlisted");
+    put(
+        &place.workspace.join("many.sh"),
+        "i=0\nwhile [ $i -lt 300 ]; do \"$1\" $i 2>/dev/null; i=$((i+1)); done\nexit 0\n",
+    );
+    let rules = place.profile(3, SHELL_RULE);
+    place.set_profile(3, &rules);
+    let ended = place.rung(3).words(&["sh", "./many.sh", evil.to_str().unwrap()]).end().exited(0);
+    assert_eq!(ended.exec_count("refused"), 300);
+    assert_eq!(ended.execs("refused").len(), 200);
+    assert!(ended.outcome().denials.len() <= 33, "{}", ended.outcome().denials.len());
+    let told: u32 = ended.outcome().denials.iter().map(|it| it.count).sum();
+    assert_eq!(told, 300);
+    ended.recorded();
+}
+
+/// Lets the tests write what they start as text.
+const SHELL_RULE: &str = r#"
+[[exec.rule]]
+id        = "test.shell"
+program   = "sh"
+arguments = [{ operands = "text", min = 1 }]
+decision  = "allow"
+power     = "exec"
+because   = "the tests try things with it"
+match     = ["sh ./x"]
+not_match = ["sh -c x"]
+"#;
+
+#[test]
+fn nothing_starts_while_the_supervisor_stands_still_and_all_goes_on_after_it() {
+    let place = Place::new();
+    let mut started = place.rung(3).probe(&["storm", "200", "/usr/bin/true"]).start();
+    let children = || {
+        let path = format!("/proc/{}/task/{}/children", started.pid(), started.pid());
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    within(Duration::from_secs(20), "a sandbox", || !children().is_empty());
+    started.signal(Signal::SIGSTOP);
+    let stat = format!("/proc/{}/stat", started.pid());
+    within(Duration::from_secs(20), "it stands still", || {
+        fs::read_to_string(&stat).is_ok_and(|it| it.contains(") T "))
+    });
+    assert!(started.child.try_wait().unwrap().is_none(), "it ran on by itself");
+    started.signal(Signal::SIGCONT);
+    let ended = started.end(&place).exited(0);
+    assert_eq!(ended.text(), "started 200 refused 0\n");
+}
+
+#[test]
+fn a_run_ends_with_its_supervisor_in_the_middle_of_a_storm() {
+    let place = Place::new();
+    let marker = format!("gate-{}", std::process::id());
+    let started = place.rung(3).probe(&["storm", "1000000", "/usr/bin/true", &marker]).start();
+    within(Duration::from_secs(20), "a storm", || {
+        !crate::harness::processes_with(&marker).is_empty()
+    });
+    started.signal(Signal::SIGKILL);
+    drop(started.child.wait_with_output());
+    within(Duration::from_secs(5), "nothing is left", || {
+        crate::harness::processes_with(&marker).is_empty()
+    });
+}
+
+/// One task has one supervisor of its programs, so a second one would decide nothing.
+#[test]
+fn rung_below_another_supervisor_says_so_and_runs_nothing() {
+    let place = Place::new();
+    place.set_profile(3, &place.profile(3, "on_gap = \"refuse\""));
+    let rung = env!("CARGO_BIN_EXE_rung");
+    let nested = || {
+        let words = ["listened-to", rung, "run", "--level", "3", "--", "ls"];
+        place.outside_probe(&words).end()
+    };
+    let unknown = nested();
+    assert_eq!(unknown.code(), 125, "{}", unknown.err);
+    assert!(unknown.err.contains("only the command itself is decided"), "{}", unknown.err);
+    // What is known of the host by now is true everywhere but there.
+    place.rung(3).words(&["ls"]).end().exited(0);
+    let known = nested();
+    assert_eq!(known.code(), 125, "{}", known.err);
+    assert!(known.err.contains("another supervisor"), "{}", known.err);
+    assert_eq!(known.text(), "", "something ran");
+}

@@ -1,0 +1,587 @@
+//! The exec gate: every program that the run starts is decided before its first instruction.
+//!
+//! The filter of the run puts each call of exec to this process. What the call asks for is read and
+//! judged at once, so that an honest caller gets an honest error. That judgement is a courtesy: until
+//! the kernel has copied the path and the words, another thread, or any process that shares the
+//! memory, can change them. So a task that may go on is seized first (`ptrace(2)`), and behind its
+//! exec, where the old memory is gone and the new image has not run, the gate looks at what was
+//! really loaded: the object, its words, its variables. If that is what was judged, the task is let
+//! go; if it is something else, it is judged again, and killed where it may not be.
+//!
+//! Everything that fails on the way refuses. The gate never waits: it answers one question or looks
+//! at the tasks that have stopped, and goes back to the supervisor's loop.
+
+mod lineage;
+mod resolve;
+mod task;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use self::lineage::{Lineage, Place};
+use self::resolve::{Program, Resolved, View};
+use self::task::{Memory, PATH_BYTES_MAX, Words};
+use super::passed;
+use crate::model::{Ancestor, Arg, Denial, ExecFact, Image, Layer, Level};
+use crate::plan::{ExecPlan, SandboxPlan, Table};
+use crate::sys::descriptor::{self, Identity};
+use crate::sys::process;
+use crate::sys::seccomp::{self, Question};
+use crate::sys::trace::{self, Stop};
+
+/// A task whose exec has failed stays seized this long, if nothing happens to it.
+const SEIZED_MAX: Duration = Duration::from_secs(1);
+
+/// Dynamic loaders of the usual systems. Started as programs, they load any file past every rule
+/// about which files may be started. Those that programs name are added as they are seen.
+const LOADERS: [&str; 6] = [
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/ld-linux-aarch64.so.1",
+    "/lib/ld-linux.so.2",
+    "/lib/ld-linux-armhf.so.3",
+    "/lib/ld-musl-x86_64.so.1",
+    "/lib/ld-musl-aarch64.so.1",
+];
+
+/// The answer to one exec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecAnswer {
+    /// By the rule with this id.
+    Allow {
+        rule: String,
+    },
+    Deny(Denial),
+}
+
+/// What became of an exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Became {
+    /// It runs, and it is what was judged.
+    Started,
+    /// It was let on by what it asked for: another task of the run traces it, so nobody else can see
+    /// what was loaded.
+    Unverified,
+    /// The call failed.
+    Refused,
+    /// It was loaded, and killed before its first instruction.
+    Killed,
+}
+
+/// Who decides about the programs of a run, and who is told.
+pub struct Judge<'a> {
+    pub decide: &'a mut dyn FnMut(&ExecFact) -> ExecAnswer,
+    pub told: &'a mut dyn FnMut(&ExecFact, &ExecAnswer, Became),
+}
+
+impl std::fmt::Debug for Judge<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge").finish_non_exhaustive()
+    }
+}
+
+/// What of the plan the gate goes by.
+#[derive(Debug)]
+pub(super) struct Orders {
+    level: Level,
+    exec: ExecPlan,
+    table: Table,
+}
+
+impl Orders {
+    pub(super) fn of(plan: &SandboxPlan) -> Self {
+        Self { level: plan.level, exec: plan.exec.clone(), table: plan.syscalls.table }
+    }
+}
+
+/// The gate of one run.
+pub(super) struct Gate<'a> {
+    orders: Orders,
+    judge: Judge<'a>,
+    /// Pid 1 of the sandbox, which nothing above a program goes beyond.
+    init: i32,
+    line: Line,
+    /// The root of the view, which every task of the run has: none can change its own.
+    root: Option<OwnedFd>,
+    loaders: BTreeSet<(u64, u64)>,
+    loaders_seen: BTreeSet<Vec<u8>>,
+    /// Tasks that this process traces, by their numbers.
+    seized: BTreeMap<i32, Seized>,
+    lineage: Lineage,
+}
+
+/// How the gate hears of the run's calls.
+enum Line {
+    /// The listener is still to come from the command's process.
+    Channel(OwnedFd),
+    Listener(OwnedFd),
+    /// Nobody is left who could ask.
+    Closed,
+}
+
+/// A task that was let on, until it stops behind its exec.
+struct Seized {
+    since: Instant,
+    /// Absent when its exec has been judged: it is killed, or its exec did not come.
+    call: Option<Box<Call>>,
+}
+
+/// One call of exec, as it was asked for.
+struct Call {
+    process: i32,
+    started: u64,
+    place: Place,
+    spelled: Arg,
+    /// What it was judged to be; absent where only the kernel could tell.
+    expected: Option<Expected>,
+}
+
+struct Expected {
+    fact: ExecFact,
+    rule: String,
+    identity: Identity,
+    words: Words,
+    variables: Words,
+    loader: Option<Vec<u8>>,
+}
+
+/// What is done with a call of exec.
+enum Verdict {
+    Fails(Errno),
+    GoesOn(Box<Call>),
+}
+
+impl<'a> Gate<'a> {
+    pub(super) fn new(orders: Orders, judge: Judge<'a>, init: i32, channel: OwnedFd) -> Self {
+        Self {
+            orders,
+            judge,
+            init,
+            line: Line::Channel(channel),
+            root: None,
+            loaders: BTreeSet::new(),
+            loaders_seen: BTreeSet::new(),
+            seized: BTreeMap::new(),
+            lineage: Lineage::default(),
+        }
+    }
+
+    /// What to wait for.
+    pub(super) fn interest(&self) -> Option<BorrowedFd<'_>> {
+        match &self.line {
+            Line::Channel(line) | Line::Listener(line) => Some(line.as_fd()),
+            Line::Closed => None,
+        }
+    }
+
+    /// Until when something has to be done without anybody asking.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.seized.values().map(|it| it.since + SEIZED_MAX).min()
+    }
+
+    /// Something has come over the line.
+    pub(super) fn hear(&mut self, hung_up: bool) -> Result<(), Errno> {
+        match std::mem::replace(&mut self.line, Line::Closed) {
+            Line::Channel(channel) => {
+                if let Some(listener) = passed::receive(channel.as_fd())? {
+                    // Only a matter of speed, and older kernels lack it.
+                    _ = seccomp::take_turns(listener.as_fd());
+                    self.line = Line::Listener(listener);
+                }
+            }
+            Line::Listener(_) if hung_up => {}
+            Line::Listener(listener) => {
+                if let Some(question) = seccomp::receive(listener.as_fd())? {
+                    self.answer(listener.as_fd(), &question);
+                }
+                self.line = Line::Listener(listener);
+            }
+            Line::Closed => {}
+        }
+        Ok(())
+    }
+
+    /// One arm for each call that the filter asks about.
+    fn answer(&mut self, listener: BorrowedFd<'_>, question: &Question) {
+        let answered = match i64::from(question.number) {
+            libc::SYS_execve => self.exec(listener, question),
+            libc::SYS_memfd_create => memory_file(listener, question),
+            _ => seccomp::refuse(listener, question.id, Errno::ENOSYS),
+        };
+        if let Err(errno) = answered {
+            // Who asked is gone, or it must not wait for ever.
+            if errno != Errno::ENOENT {
+                _ = seccomp::refuse(listener, question.id, errno);
+            }
+        }
+    }
+
+    fn exec(&mut self, listener: BorrowedFd<'_>, question: &Question) -> Result<(), Errno> {
+        let first = self.root.is_none();
+        if first {
+            // Until its exec the command's process has this process's own memory, which nobody may
+            // look into but while this is set. Nothing of the command runs yet.
+            process::dumpable(true)?;
+        }
+        let done = self.exec_seen(listener, question);
+        if first {
+            process::dumpable(false)?;
+        }
+        done
+    }
+
+    fn exec_seen(&mut self, listener: BorrowedFd<'_>, question: &Question) -> Result<(), Errno> {
+        let refuse = |errno| seccomp::refuse(listener, question.id, errno);
+        let Ok(task) = i32::try_from(question.pid) else { return refuse(Errno::EACCES) };
+        let call = match self.consider(listener, question, task) {
+            Ok(Verdict::GoesOn(call)) => call,
+            Ok(Verdict::Fails(errno)) => return refuse(errno),
+            // What cannot be read cannot be judged.
+            Err(_) => return refuse(Errno::EACCES),
+        };
+        // The number may have been that of a task whose exec never came.
+        if !self.seized.contains_key(&task) || !trace::is_traced(task) {
+            match trace::seize_for_exec(task) {
+                Ok(()) => {}
+                Err(Errno::EPERM) if self.orders.table == Table::Debug => {
+                    return self.let_traced_on(listener, question.id, *call);
+                }
+                Err(_) => return refuse(Errno::EACCES),
+            }
+        }
+        let seized = Seized { since: Instant::now(), call: Some(call) };
+        self.seized.insert(task, seized);
+        // The number may have gone to another task before it was seized.
+        if !seccomp::still_asks(listener, question.id) {
+            return Err(Errno::ENOENT);
+        }
+        seccomp::go_on(listener, question.id)
+    }
+
+    /// A task that another one of the run traces: its tracer has it in hand, before this exec and
+    /// behind it, so what it asks for is all that can be judged.
+    fn let_traced_on(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        id: u64,
+        call: Call,
+    ) -> Result<(), Errno> {
+        let Some(expected) = call.expected else {
+            return seccomp::refuse(listener, id, Errno::EACCES);
+        };
+        seccomp::go_on(listener, id)?;
+        if let Some(program) = Ancestor::of(&expected.fact) {
+            self.lineage.started(call.process, call.started, program, &call.place);
+        }
+        let answer = ExecAnswer::Allow { rule: expected.rule };
+        (self.judge.told)(&expected.fact, &answer, Became::Unverified);
+        Ok(())
+    }
+
+    /// Reads what a call asks for and judges it.
+    fn consider(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        question: &Question,
+        task: i32,
+    ) -> Result<Verdict, Errno> {
+        let [path, words, variables, ..] = question.arguments;
+        let mut memory = Memory::of(task);
+        let spelled = match memory.string(path, PATH_BYTES_MAX) {
+            Err(Errno::ENAMETOOLONG) => return Ok(Verdict::Fails(Errno::ENAMETOOLONG)),
+            result => result?,
+        };
+        let cwd = task::link(task, "cwd")?;
+        self.find_root(task)?;
+        let resolved = self.view()?.program(task, &spelled, &cwd);
+        if let Resolved::Fails(errno) = resolved {
+            return Ok(Verdict::Fails(errno));
+        }
+        let words = match memory.words(words) {
+            Err(Errno::E2BIG) => return Ok(Verdict::Fails(Errno::E2BIG)),
+            result => result?,
+        };
+        let variables = match memory.words(variables) {
+            Err(Errno::E2BIG) => return Ok(Verdict::Fails(Errno::E2BIG)),
+            result => result?,
+        };
+        let mut standing = task::standing(task)?;
+        let process = task::process_of(task, standing)?;
+        if process != task {
+            standing = task::standing(process)?;
+        }
+        // All of it was the memory of whoever waits.
+        if !seccomp::still_asks(listener, question.id) {
+            return Err(Errno::ESRCH);
+        }
+        let place = self.lineage.place(process, standing, self.init);
+        let spelled = Arg::new(spelled).map_err(|_| Errno::EINVAL)?;
+        let call = |place, spelled, expected| {
+            let started = standing.started;
+            Verdict::GoesOn(Box::new(Call { process, started, place, spelled, expected }))
+        };
+        let program = match resolved {
+            Resolved::Fails(errno) => return Ok(Verdict::Fails(errno)),
+            Resolved::Unclear => return Ok(call(place, spelled, None)),
+            Resolved::Unreadable(path) => Program::unreadable(path),
+            Resolved::Program(program) => *program,
+        };
+        let words = program.words_of(words);
+        let fact = ExecFact {
+            spelled: spelled.clone(),
+            argv: words.list(),
+            image: program.image,
+            script: program.script,
+            cwd,
+            environment: variables.list(),
+            caller: place.caller(),
+        };
+        let (identity, loader) = (program.identity, program.loader);
+        match self.judged(&fact, identity) {
+            ExecAnswer::Allow { rule } => {
+                let expected = Expected { fact, rule, identity, words, variables, loader };
+                Ok(call(place, spelled, Some(expected)))
+            }
+            answer @ ExecAnswer::Deny(_) => {
+                (self.judge.told)(&fact, &answer, Became::Refused);
+                Ok(Verdict::Fails(Errno::EACCES))
+            }
+        }
+    }
+
+    fn judged(&mut self, fact: &ExecFact, identity: Identity) -> ExecAnswer {
+        if self.loaders.contains(&(identity.device, identity.inode)) {
+            return ExecAnswer::Deny(self.by_loader(fact));
+        }
+        (self.judge.decide)(fact)
+    }
+
+    fn by_loader(&self, fact: &ExecFact) -> Denial {
+        let words: Vec<String> = fact.argv.iter().map(ToString::to_string).collect();
+        Denial {
+            layer: Layer::Exec,
+            rule: "exec.loader".to_owned(),
+            level: self.orders.level,
+            object: words.join(" "),
+            reason: format!(
+                "`{}` is a dynamic loader, which starts any file whatever the rules say of it",
+                fact.spelled
+            ),
+            origin: None,
+            allow_with: None,
+            next: "start the program itself".to_owned(),
+            count: 1,
+        }
+    }
+
+    fn find_root(&mut self, task: i32) -> Result<(), Errno> {
+        if self.root.is_some() {
+            return Ok(());
+        }
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let path = task::file(task, "root")?;
+        self.root = Some(descriptor::open_at(descriptor::HERE, &path, flags, 0)?);
+        for path in LOADERS {
+            self.learn_loader(path.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn learn_loader(&mut self, path: &[u8]) {
+        if self.loaders_seen.contains(path) || !path.starts_with(b"/") {
+            return;
+        }
+        // Nothing there, and so nothing that could be started.
+        let found = self.view().and_then(|it| it.identity(path));
+        if let Ok(found) = found {
+            self.loaders.insert((found.device, found.inode));
+            self.loaders_seen.insert(path.to_owned());
+        }
+    }
+
+    fn view(&self) -> Result<View<'_>, Errno> {
+        let root = self.root.as_ref().ok_or(Errno::ESRCH)?.as_fd();
+        Ok(View { root, plan: &self.orders.exec })
+    }
+
+    /// Tasks that are traced may have stopped or ended.
+    pub(super) fn look(&mut self) {
+        while let Ok(Some((task, stop))) = trace::next_stop() {
+            match stop {
+                Stop::Exec => self.behind_exec(task),
+                // Back in its own code: its exec has failed, and the gate has no business with it.
+                Stop::Signal(signal) => self.release(task, signal),
+                Stop::Other => self.release(task, 0),
+            }
+        }
+        self.seized.retain(|task, _| !trace::has_ended(*task));
+    }
+
+    fn release(&mut self, task: i32, signal: i32) {
+        // A stopped task that is not one of these is init, which nothing traces.
+        if self.seized.remove(&task).is_some() {
+            // It has just been killed otherwise.
+            _ = trace::let_go(task, signal);
+        }
+    }
+
+    /// Looks for tasks whose exec has failed long ago: a debugger inside may want them.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        self.seized.retain(|task, seized| {
+            if now.duration_since(seized.since) < SEIZED_MAX {
+                return true;
+            }
+            seized.since = now;
+            // It stops when it is back in its own code, if it ever is, and is then let go.
+            _ = trace::interrupt(*task);
+            trace::is_traced(*task)
+        });
+    }
+
+    /// The kernel has loaded an image, and nothing of it has run.
+    fn behind_exec(&mut self, task: i32) {
+        // A thread that is not its process's first takes over the number of the first.
+        let before = trace::number_before(task).unwrap_or(task);
+        let call = self.seized.remove(&before).and_then(|it| it.call);
+        self.seized.remove(&task);
+        let loaded = match call {
+            Some(call) => self.verify(task, *call),
+            None => Err(Errno::ESRCH),
+        };
+        if loaded.is_ok() && trace::let_go(task, 0).is_ok() {
+            return;
+        }
+        // Fails only if it has been killed already.
+        _ = process::kill(task, libc::SIGKILL);
+        self.seized.insert(task, Seized { since: Instant::now(), call: None });
+    }
+
+    /// Whether what was loaded may run.
+    fn verify(&mut self, task: i32, call: Call) -> Result<(), Errno> {
+        let found = descriptor::identity_behind(&task::file(task, "exe")?);
+        let words = task::loaded(task, "cmdline");
+        let variables = task::loaded(task, "environ");
+        let Call { process, started, place, spelled, expected } = call;
+        let same = expected.filter(|it| {
+            let same = |found: &Identity| {
+                let of = |it: &Identity| (it.device, it.inode);
+                of(found) == of(&it.identity) && found.links > 0
+            };
+            found.as_ref().is_ok_and(same)
+                && words.as_ref() == Ok(&it.words)
+                && variables.as_ref() == Ok(&it.variables)
+        });
+        let (fact, answer, loader) = if let Some(expected) = same {
+            let Expected { fact, rule, loader, .. } = expected;
+            (fact, ExecAnswer::Allow { rule }, loader)
+        } else {
+            let (image, identity) = self.image(task, found);
+            let fact = ExecFact {
+                spelled,
+                argv: words?.list(),
+                image,
+                script: None,
+                cwd: task::link(task, "cwd")?,
+                environment: variables?.list(),
+                caller: place.caller(),
+            };
+            let answer = match identity {
+                Some(identity) => self.judged(&fact, identity),
+                None => (self.judge.decide)(&fact),
+            };
+            (fact, answer, None)
+        };
+        match answer {
+            ExecAnswer::Allow { .. } => {
+                if let Some(path) = loader {
+                    self.learn_loader(&path);
+                }
+                if let Some(program) = Ancestor::of(&fact) {
+                    self.lineage.started(process, started, program, &place);
+                }
+                (self.judge.told)(&fact, &answer, Became::Started);
+                Ok(())
+            }
+            ExecAnswer::Deny(_) => {
+                (self.judge.told)(&fact, &answer, Became::Killed);
+                Err(Errno::EACCES)
+            }
+        }
+    }
+
+    /// The object that was loaded.
+    fn image(&self, task: i32, found: Result<Identity, Errno>) -> (Image, Option<Identity>) {
+        let path = task::link(task, "exe");
+        let (Ok(identity), Ok(path), Ok(view)) = (found, path, self.view()) else {
+            return (Image::Unreadable { path: PathBuf::from("(unknown)") }, None);
+        };
+        if identity.links == 0 {
+            return (Image::Nameless { shown: path.display().to_string() }, Some(identity));
+        }
+        (Image::File(view.fact(path.clone(), path, identity)), Some(identity))
+    }
+}
+
+impl Drop for Gate<'_> {
+    /// Nothing that is still traced outlives the gate; otherwise nobody could wait for it.
+    fn drop(&mut self) {
+        for task in self.seized.keys() {
+            // Fails only if it has ended.
+            _ = process::kill(*task, libc::SIGKILL);
+            _ = process::wait_for(*task);
+        }
+    }
+}
+
+impl Program {
+    fn unreadable(path: PathBuf) -> Self {
+        let identity = Identity { device: 0, inode: 0, mode: 0, node: 0, links: 0 };
+        let image = Image::Unreadable { path };
+        Self { image, identity, script: None, prefix: None, loader: None }
+    }
+
+    /// The words that the image gets, which for an interpreter are not those of the caller.
+    fn words_of(&self, mut words: Words) -> Words {
+        if words.bytes.is_empty() {
+            // The kernel puts an empty word where a caller gives none. Linux 5.18.
+            words.push(b"");
+        }
+        match &self.prefix {
+            Some(prefix) => {
+                let mut all = prefix.clone();
+                all.bytes.extend_from_slice(words.rest());
+                all
+            }
+            None => words,
+        }
+    }
+}
+
+/// Makes a file in memory for a task, sealed so that nobody can ever start it. What compiles while
+/// it runs maps such files, which needs no right to start them.
+fn memory_file(listener: BorrowedFd<'_>, question: &Question) -> Result<(), Errno> {
+    const NAME_BYTES_MAX: usize = 250;
+    const CLOSE_AT_EXEC: u32 = 1;
+    const NEVER_A_PROGRAM: u32 = 8;
+    const A_PROGRAM: u32 = 0x10;
+    let [name, flags, ..] = question.arguments;
+    let task = i32::try_from(question.pid).map_err(|_| Errno::EACCES)?;
+    let name = match Memory::of(task).string(name, NAME_BYTES_MAX) {
+        Err(Errno::ENAMETOOLONG) => Err(Errno::EINVAL),
+        result => result,
+    }?;
+    let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+    // The kernel reads an `unsigned int`.
+    let flags = u32::try_from(flags & u64::from(u32::MAX)).map_err(|_| Errno::EINVAL)?;
+    let sealed = (flags & !A_PROGRAM) | NEVER_A_PROGRAM | CLOSE_AT_EXEC;
+    let made = match trace::memory_file(&name, sealed) {
+        // Before Linux 6.3 there is no such seal, and what is started from memory meets the gate.
+        Err(Errno::EINVAL) => trace::memory_file(&name, sealed & !NEVER_A_PROGRAM),
+        result => result,
+    }?;
+    seccomp::give(listener, question.id, made.as_fd(), flags & CLOSE_AT_EXEC != 0)
+}

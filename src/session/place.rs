@@ -1,0 +1,234 @@
+//! Objects below a directory, by descriptor.
+//!
+//! A session's layer is written by code that nobody trusts, and the user's tree may be written by
+//! others while rung works on it. So nothing here goes by path: a directory is opened below the
+//! root of its tree without passing any symbolic link, and what is looked at is held.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// How often a lookup is repeated that a rename elsewhere has disturbed.
+const RETRIES_MAX: u32 = 16;
+
+/// The root of a tree.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) root: OwnedFd,
+    /// Where it lies, for messages.
+    pub(super) path: PathBuf,
+}
+
+/// An object that is held, whatever becomes of its name.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) held: File,
+    pub(super) facts: fs::Metadata,
+}
+
+/// What an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    File,
+    Directory,
+    Link,
+    /// A character device 0:0, by which a layer says that there is nothing.
+    Whiteout,
+    Special,
+}
+
+impl Tree {
+    /// Opens the directory at `path`, which must be no link itself.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let root = openat2(AT_FDCWD, path, how)?;
+        Ok(Self { root, path: path.to_owned() })
+    }
+
+    /// The directory at `inside`; the root itself for an empty path.
+    pub(super) fn directory(&self, inside: &Path) -> io::Result<OwnedFd> {
+        if inside.as_os_str().is_empty() {
+            return self.root.try_clone();
+        }
+        Ok(beneath(self.root.as_fd(), inside, OFlag::O_DIRECTORY)?)
+    }
+
+    /// What lies at `inside`, not following it; nothing if there is no such name, or if a
+    /// directory on the way is not one.
+    pub(super) fn look(&self, inside: &Path) -> io::Result<Option<Object>> {
+        if inside.as_os_str().is_empty() {
+            return Object::of(self.root.try_clone()?).map(Some);
+        }
+        found(beneath(self.root.as_fd(), inside, OFlag::O_NOFOLLOW))
+    }
+
+    /// The directory of `inside`, and the name in it.
+    pub(super) fn spot(&self, inside: &Path) -> io::Result<(OwnedFd, CString)> {
+        let name = inside.file_name().ok_or(Errno::EINVAL)?;
+        let parent = self.directory(inside.parent().unwrap_or(Path::new("")))?;
+        Ok((parent, c_string(name)?))
+    }
+}
+
+fn beneath(root: BorrowedFd<'_>, inside: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    // The last name of a path that is not followed may be a link: it is held and not passed.
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags)
+        .resolve(resolve | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    for _ in 0..RETRIES_MAX {
+        match openat2(root, inside, how) {
+            Err(Errno::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+/// Nothing is an answer; everything else that fails is a failure.
+fn found(result: Result<OwnedFd, Errno>) -> io::Result<Option<Object>> {
+    match result {
+        Ok(held) => Object::of(held).map(Some),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// What has this name in a directory, not following it.
+pub(super) fn look_in(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Object>> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let open = || nix::fcntl::openat(directory, name, flags, Mode::empty());
+    match open() {
+        // A directory that its own user may not search: a run can make one.
+        Err(Errno::EACCES) => opened_up(directory, || found(open())),
+        result => found(result),
+    }
+}
+
+/// The names in a directory, sorted.
+pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+    let read = || -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(behind(directory))? {
+            names.push(entry?.file_name());
+        }
+        names.sort_unstable();
+        Ok(names)
+    };
+    match read() {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => opened_up(directory, read),
+        result => result,
+    }
+}
+
+/// Acts on a directory whose mode is in its own user's way, which is widened meanwhile.
+fn opened_up<T>(directory: BorrowedFd<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let path = behind(directory);
+    let mode = fs::metadata(&path)?.mode() & 0o7777;
+    fs::set_permissions(&path, Permissions::from_mode(mode | 0o700))?;
+    let result = act();
+    fs::set_permissions(&path, Permissions::from_mode(mode))?;
+    result
+}
+
+impl Object {
+    pub(super) fn of(held: OwnedFd) -> io::Result<Self> {
+        let held = File::from(held);
+        let facts = held.metadata()?;
+        Ok(Self { held, facts })
+    }
+
+    pub(super) fn sort(&self) -> Sort {
+        let kind = self.facts.mode() & libc::S_IFMT;
+        match kind {
+            libc::S_IFREG => Sort::File,
+            libc::S_IFDIR => Sort::Directory,
+            libc::S_IFLNK => Sort::Link,
+            libc::S_IFCHR if self.facts.rdev() == 0 => Sort::Whiteout,
+            _ => Sort::Special,
+        }
+    }
+
+    /// The file for reading, whatever its mode says to its own user.
+    pub(super) fn open(&self) -> io::Result<File> {
+        let path = behind(self.held.as_fd());
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => return result,
+        }
+        let mode = self.facts.mode() & 0o7777;
+        fs::set_permissions(&path, Permissions::from_mode(mode | 0o400))?;
+        let file = File::open(&path);
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        file
+    }
+
+    /// What a symbolic link says.
+    pub(super) fn target(&self) -> io::Result<OsString> {
+        Ok(nix::fcntl::readlinkat(&self.held, c"")?)
+    }
+
+    /// The value of an extended attribute.
+    pub(super) fn attribute(&self, name: &std::ffi::CStr) -> io::Result<Option<Vec<u8>>> {
+        Ok(crate::sys::xattr::get(&c_behind(self.held.as_fd())?, name)?)
+    }
+}
+
+/// The path that leads to exactly what a descriptor holds.
+pub(super) fn behind(held: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()))
+}
+
+pub(super) fn c_behind(held: BorrowedFd<'_>) -> io::Result<CString> {
+    c_string(behind(held).as_os_str())
+}
+
+pub(super) fn c_string(name: &OsStr) -> io::Result<CString> {
+    Ok(CString::new(name.as_bytes())?)
+}
+
+/// Removes what has this name in a directory, whatever is in it. However deep it is, only two
+/// levels are open at a time: a directory in a directory is moved up before it is emptied.
+pub(super) fn remove_all(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let mut waiting: Vec<OsString> = vec![name.to_owned()];
+    let mut moved = 0_u64;
+    while let Some(name) = waiting.pop() {
+        let Some(object) = look_in(parent, &name)? else { continue };
+        if object.sort() != Sort::Directory {
+            unlinkat(parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
+            continue;
+        }
+        fs::set_permissions(behind(object.held.as_fd()), Permissions::from_mode(0o700))?;
+        for inner in names(object.held.as_fd())? {
+            let Some(it) = look_in(object.held.as_fd(), &inner)? else { continue };
+            if it.sort() != Sort::Directory {
+                unlinkat(&object.held, inner.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
+                continue;
+            }
+            // A directory is moved by writing to it, too.
+            fs::set_permissions(behind(it.held.as_fd()), Permissions::from_mode(0o700))?;
+            let up = loop {
+                moved += 1;
+                let up = OsString::from(format!(".gone-{moved}"));
+                if look_in(parent, &up)?.is_none() {
+                    break up;
+                }
+            };
+            nix::fcntl::renameat(&object.held, inner.as_os_str(), parent, up.as_os_str())?;
+            waiting.push(up);
+        }
+        unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir)?;
+    }
+    Ok(())
+}
