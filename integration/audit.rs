@@ -78,6 +78,28 @@ fn a_secret_on_the_command_line_is_not_in_the_ledger() {
     assert!(ended.records[0]["redacted"].as_u64().unwrap() >= 4);
 }
 
+/// A refusal quotes single words, which have lost the program that told what they are.
+#[test]
+fn a_secret_is_neither_in_a_refusal_nor_in_its_record() {
+    let place = Place::new();
+    let lines: [&[&str]; 4] = [
+        &["mysql", "-phunter2hunter2", "db"],
+        &["curl", "-sSu", "me:hunter2hunter2", "https://example.org/"],
+        &["git", "log", "--password=hunter2hunter2"],
+        &["bash", "-c", "cat x; mysql -phunter2hunter2"],
+    ];
+    for line in lines {
+        let ended = place.rung(1).words(line).end();
+        assert_eq!(ended.code(), 126, "{line:?}: {}", ended.err);
+        let denial = serde_json::to_string(ended.denial()).unwrap();
+        assert!(denial.contains("[redacted:"), "{line:?}: {denial}");
+        for told in [&denial, &ended.err] {
+            assert!(!told.contains("hunter2"), "{line:?}: {told}");
+        }
+    }
+    assert!(!text(&place).contains("hunter2"), "it is in the ledger");
+}
+
 #[test]
 fn words_cannot_forge_a_record() {
     let place = Place::new();

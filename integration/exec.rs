@@ -274,3 +274,83 @@ fn rung_below_another_supervisor_says_so_and_runs_nothing() {
     assert!(known.err.contains("another supervisor"), "{}", known.err);
     assert_eq!(known.text(), "", "something ran");
 }
+
+#[test]
+fn a_script_that_cannot_work_is_refused_before_it_begins() {
+    if !requires("make", Path::new("/usr/bin/make").exists()) {
+        return;
+    }
+    let place = Place::new();
+    let makefile = |recipe: &str| {
+        put(&place.workspace.join("Makefile"), &format!("test:\n\t@touch began; {recipe}\n"));
+    };
+    makefile("true");
+    place.rung(3).words(&["make", "test"]).end().exited(0);
+    fs::remove_file(place.workspace.join("began")).unwrap();
+
+    makefile("curl https://example.org/");
+    let ended = place.rung(3).words(&["make", "test"]).end();
+    assert_eq!(ended.code(), 126, "{}", ended.err);
+    let denial = ended.denial();
+    assert_eq!((denial.layer, denial.object.as_str()), (Layer::Policy, "make test"));
+    let begin = "`test` of Makefile runs `curl https://example.org/`: ";
+    assert!(denial.reason.starts_with(begin), "{denial}");
+    assert_eq!(ended.kinds(), ["decision", "denial"]);
+    assert!(!place.workspace.join("began").exists());
+
+    // What is not certain is for the gate to refuse, when it comes to it.
+    makefile("for i in curl; do $$i https://example.org/; done");
+    let ended = place.rung(3).words(&["make", "test"]).end();
+    assert!(place.workspace.join("began").exists(), "{}", ended.err);
+    assert_eq!(ended.denial().layer, Layer::Exec);
+
+    // A link could lead to a file that says something else by then.
+    fs::rename(place.workspace.join("Makefile"), place.outside.join("Makefile")).unwrap();
+    symlink(place.outside.join("Makefile"), place.workspace.join("Makefile")).unwrap();
+    let ended = place.rung(3).words(&["make", "test"]).end();
+    assert_ne!(ended.code(), 126, "{}", ended.err);
+}
+
+#[test]
+fn a_refused_text_is_shown_as_it_was_typed() {
+    let place = Place::new();
+    let text = "ls; rm -rf src";
+    for typed in [["-c", text].as_slice(), &["--", "sh", "-c", text]] {
+        let ended = place.rung(1).option(&["--report", "/dev/null"]).option(typed).end();
+        assert_eq!(ended.code(), 126, "{}", ended.err);
+        assert!(ended.err.contains("bash -c 'ls; rm -rf src'"), "{}", ended.err);
+        assert!(!ended.err.contains("--norc"), "{}", ended.err);
+    }
+}
+
+/// Capabilities of a file are not lent either, although no bit of its mode shows them.
+#[test]
+fn a_program_with_capabilities_of_its_own_is_not_started() {
+    let place = Place::new();
+    let program = place.unlisted(place.probe.to_str().unwrap(), "raised");
+    let rule = "[[exec.program]]\nname = \"raised\"\nclass = \"plain\"\nstyle = \"gnu\"\n\
+                [[exec.rule]]\nid = \"test.raised\"\nprogram = \"raised\"\n\
+                arguments = [{ after = \"--\", any = true }]\ndecision = \"allow\"\npower = \"exec\"\n\
+                because = \"the test says so\"\nmatch = [\"raised -- x\"]\nnot_match = [\"raised x\"]\n";
+    place.set_profile(3, &place.profile(3, rule));
+    let program = program.to_str().unwrap();
+    let own = [program, "--", "exit", "0"];
+    let below = [place.probe.to_str().unwrap(), "--", "start", "fork", program, "--", "exit", "0"];
+    place.rung(3).words(&own).end().exited(0);
+    place.rung(3).words(&below).end().exited(0);
+
+    // Version 2 of `vfs_cap_data`: CAP_NET_BIND_SERVICE, permitted and effective.
+    let set = format!(
+        "import os; os.setxattr({program:?}, 'security.capability', \
+         bytes([1, 0, 0, 2, 0, 4, 0, 0]) + bytes(12))"
+    );
+    let python = std::process::Command::new("python3").args(["-c", &set]).status();
+    if !requires("root with python3", python.is_ok_and(|it| it.success())) {
+        return;
+    }
+    let ended = place.rung(3).words(&own).end();
+    assert_eq!(ended.code(), 126, "{}", ended.err);
+    assert_eq!(ended.denial().rule, "exec.set-id");
+    let ended = place.rung(3).words(&below).end().exited(EACCES);
+    assert_eq!(ended.denial().rule, "exec.set-id");
+}

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `profiles` | finds the profiles in force |
 //! | `consider` | decides and compiles; runs nothing |
+//! | `scripts` | reads the script that a command names |
 //! | `inside` | what a run of a session finds |
 //! | `session` | starts, shows, applies and discards sessions |
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
@@ -19,6 +20,7 @@
 //! | `scenarios` | holds tables of expected verdicts against the profiles |
 //! | `replay` | takes recorded decisions again under a changed profile |
 //! | `why` | decides and then tries, and compares the two |
+//! | `learn` | lets through what only lacks a rule, and proposes the rule |
 
 mod consider;
 mod gate;
@@ -26,10 +28,12 @@ mod inside;
 pub mod inspect;
 mod kept;
 mod launch;
+pub mod learn;
 mod profiles;
 mod record;
 pub mod replay;
 pub mod scenarios;
+mod scripts;
 pub mod session;
 mod state;
 mod way_out;
@@ -46,6 +50,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 pub use self::consider::consider;
 use self::inside::Inside;
+use self::learn::Lessons;
 use self::record::refuse;
 pub use crate::egress::STAGE as GATEWAY;
 use crate::egress::{self, EgressError};
@@ -55,7 +60,7 @@ use crate::launch::watched::WatchError;
 use crate::ledger::{Answer, LedgerError};
 use crate::model::{Arg, Ids, Level, Outcome, Request, Span, Status, Streams, Usage};
 use crate::plan::syscalls::Filter;
-use crate::plan::{PlanError, SandboxPlan};
+use crate::plan::{Gate, PlanError, SandboxPlan};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{Permit, Question, Refusal};
 use crate::profile::{Profile, Settings};
@@ -125,6 +130,9 @@ pub struct Ready {
     pub profile: Profile,
     pub plan: SandboxPlan,
     pub filter: &'static Filter,
+    /// What the run may not add to: the repositories in the workspace's own; nothing where nobody
+    /// minds.
+    pub repositories: Option<Vec<PathBuf>>,
 }
 
 /// Why there is no decision, no plan or no record.
@@ -152,6 +160,14 @@ pub enum EngineError {
     Watch(#[from] WatchError),
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error("`rung learn` is for the person outside: inside a run nobody learns how to widen it")]
+    LearnInside,
+    #[error(
+        "this host has no exec gate, so nobody sees what the command starts, and nothing can be learned; `rung doctor` says what is missing"
+    )]
+    NoGate,
+    #[error("`{}` exists and is not the profile file that would change as it was read; name another file", path.display())]
+    InTheWay { path: PathBuf },
     #[error("the session `{name}` works on `{}`, so `--workspace` cannot name another tree", base.display())]
     OtherWorkspace { name: String, base: PathBuf },
     #[error("`{}` is a protected name that a run in `{}` changed, and it could not be put right: {why}; move it away or make it as it was, then try again", path.display(), workspace.display())]
@@ -174,7 +190,12 @@ pub fn gateway() -> u8 {
 }
 
 /// Runs one command and says what became of it. Every failure is an outcome.
-pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
+pub fn run(ask: Ask, around: &Surroundings) -> Outcome {
+    run_learning(ask, around, None)
+}
+
+/// The same, and where there are lessons to be learned, what only lacks a rule is let through.
+fn run_learning(mut ask: Ask, around: &Surroundings, lessons: Option<&mut Lessons>) -> Outcome {
     // The caller's limit on the size of files is then an error of the write, and can be told.
     if let Err(errno) = SigSet::from(Signal::SIGXFSZ).thread_block() {
         tracing::debug!(%errno, "SIGXFSZ is not blocked");
@@ -193,7 +214,7 @@ pub fn run(mut ask: Ask, around: &Surroundings) -> Outcome {
     let span = tracing::info_span!("run", id = ids.run, level = tracing::field::Empty);
     let _entered = span.enter();
     let mut notes = Vec::new();
-    let mut outcome = match pipeline(ask, around, &mut notes) {
+    let mut outcome = match pipeline(ask, around, lessons, &mut notes) {
         Ok(outcome) => outcome,
         Err(error) => failed(ids, fallback, error.to_string()),
     };
@@ -218,6 +239,7 @@ fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
 fn pipeline(
     ask: Ask,
     around: &Surroundings,
+    lessons: Option<&mut Lessons>,
     notes: &mut Vec<String>,
 ) -> Result<Outcome, EngineError> {
     let mut ledger = state::open_ledger(around)?;
@@ -228,7 +250,10 @@ fn pipeline(
             let root = inside.as_ref().map(Inside::watched_root);
             let root = root.as_deref().unwrap_or(&ready.request.workspace);
             state::nothing_left_in(root, &swept)?;
-            launch::launch(*ready, inside.as_ref(), &mut ledger, around)
+            if lessons.is_some() && ready.plan.exec.gate == Gate::Without {
+                return Err(EngineError::NoGate);
+            }
+            launch::launch(*ready, inside.as_ref(), lessons, &mut ledger, around)
         }
         Considered::Refused { request, profile, refusal } => {
             let status = if refusal.not_found { Status::NotFound } else { Status::Refused };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::inside::{self, Inside};
 use super::profiles::profile_for;
+use super::scripts;
 use super::{Ask, Considered, Directories, EngineError, Ready, Surroundings};
 use crate::host;
 use crate::model::{Arg, HostFacts, Level, ProgramFact, Request, Tree, is_plain, walk_order};
@@ -98,11 +99,23 @@ pub(super) fn consider_below(
     };
     let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
+        // What a session's layer has instead of the file is not looked at: the gate sees what runs.
+        let script = policy::named_script(&request.argv).filter(|_| inside.is_none());
+        if let Some(named) = script {
+            let whole = profile_for(level, &layers, None, &around.directories.state)?;
+            if let Some(refusal) = scripts::refused(&named, &request, &whole) {
+                let (request, profile) = (Box::new(request), Box::new(whole));
+                return Ok(Considered::Refused { request, profile, refusal });
+            }
+        }
         let profile = only(ladder, level)?;
         let gate = plan::gate(&host);
         let filter = syscalls::compiled(profile.syscalls.table, host.arch, gate);
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
-        return Ok(Considered::Ready(Box::new(Ready { request, permit, profile, plan, filter })));
+        let minds = inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(&profile);
+        let repositories = minds.then_some(host.repositories);
+        let ready = Ready { request, permit, profile, plan, filter, repositories };
+        return Ok(Considered::Ready(Box::new(ready)));
     }
     explain_refusal(ceiling, request, &layers, around)
 }
@@ -161,6 +174,10 @@ pub(super) fn find_paths(
     host.paths.extend(host::look(&wanted)?);
     if let Some(inside) = inside {
         inside.correct(host, &wanted)?;
+    }
+    if inside.is_none_or(|it| !it.layered()) && plan::protects_repositories(profile) {
+        host.repositories = host::repositories(workspace)?;
+        host.paths.extend(host::look(&plan::wanted_in_repositories(profile, &host.repositories))?);
     }
     let behind = plan::wanted_behind_links(profile, workspace, &host.paths);
     host.paths.extend(host::look(&behind)?);

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::learn::Lessons;
 use super::profiles::profile_for;
 use super::record::{redact, word};
 use super::{EngineError, Surroundings};
@@ -20,7 +21,7 @@ use crate::model::{
 };
 use crate::plan::SandboxPlan;
 use crate::policy::shell::{self, Foreseen};
-use crate::policy::{self, ExecVerdict};
+use crate::policy::{self, ExecVerdict, Lesson};
 use crate::profile::Profile;
 
 /// Programs of one run that get a record each; more are counted.
@@ -47,8 +48,11 @@ pub(super) struct Keeper<'a> {
     recorded: (usize, usize),
     waiting: Vec<Record>,
     counts: BTreeMap<(String, Seen), u64>,
-    denials: Vec<Denial>,
+    /// Each with what was refused as it really is, and as it is told.
+    denials: Vec<(String, Denial)>,
     denials_left_out: u32,
+    /// Of a learning run.
+    lessons: Option<&'a mut Lessons>,
     /// Why nothing may be started any more.
     broken: Option<String>,
 }
@@ -68,6 +72,7 @@ impl<'a> Keeper<'a> {
     pub(super) fn new(
         request: &'a Request,
         plan: &SandboxPlan,
+        mut lessons: Option<&'a mut Lessons>,
         around: &'a Surroundings,
     ) -> Result<Self, EngineError> {
         let command = &plan.command;
@@ -80,6 +85,9 @@ impl<'a> Keeper<'a> {
             rule: plan.rule.clone(),
             foreseen: (plan.rule == shell::TEXT).then(|| Foreseen::of(&command.argv)).flatten(),
         };
+        if let Some(lessons) = &mut lessons {
+            lessons.begin(request, &own.environment);
+        }
         Ok(Self {
             request,
             around,
@@ -92,6 +100,7 @@ impl<'a> Keeper<'a> {
             counts: BTreeMap::new(),
             denials: Vec::new(),
             denials_left_out: 0,
+            lessons,
             broken: None,
         })
     }
@@ -119,8 +128,24 @@ impl<'a> Keeper<'a> {
         self.profile = Some(profile);
         match verdict {
             ExecVerdict::Allow { rule, .. } => ExecAnswer::Allow { rule },
-            ExecVerdict::Deny(denial) => ExecAnswer::Deny(denial),
+            ExecVerdict::Deny(denial) => {
+                if self.lesson(fact).is_some_and(|it| self.admit(it, fact)) {
+                    ExecAnswer::Allow { rule: policy::LEARNED.to_owned() }
+                } else {
+                    ExecAnswer::Deny(denial)
+                }
+            }
         }
+    }
+
+    /// What there is to learn from an exec, in a learning run.
+    fn lesson(&self, fact: &ExecFact) -> Option<Lesson> {
+        let (Some(_), Some(profile)) = (&self.lessons, &self.profile) else { return None };
+        policy::lesson(fact, self.request, profile, &self.own.environment)
+    }
+
+    fn admit(&mut self, lesson: Lesson, fact: &ExecFact) -> bool {
+        self.lessons.as_mut().is_some_and(|it| it.admit(lesson, fact))
     }
 
     fn whole_profile(&self) -> Result<Profile, String> {
@@ -163,8 +188,14 @@ impl<'a> Keeper<'a> {
             (ExecAnswer::Deny(denial), Became::Killed) => (Seen::Killed, &denial.rule),
             (ExecAnswer::Deny(denial), _) => (Seen::Refused, &denial.rule),
         };
+        if rule == policy::LEARNED
+            && let Some(lesson) = self.lesson(fact)
+            && let Some(lessons) = &mut self.lessons
+        {
+            lessons.started(&lesson);
+        }
         if let ExecAnswer::Deny(denial) = answer {
-            self.count_denial(denial);
+            self.count_denial(fact, denial);
         } else if is_own(fact) {
             // The run's start has a record of its own.
             return;
@@ -194,12 +225,14 @@ impl<'a> Keeper<'a> {
         *self.counts.entry((program, seen)).or_insert(0) += 1;
     }
 
-    fn count_denial(&mut self, denial: &Denial) {
-        let same = |it: &&mut Denial| it.rule == denial.rule && it.object == denial.object;
-        if let Some(known) = self.denials.iter_mut().find(same) {
+    fn count_denial(&mut self, fact: &ExecFact, denial: &Denial) {
+        let same = |it: &&mut (String, Denial)| it.1.rule == denial.rule && it.0 == denial.object;
+        if let Some((_, known)) = self.denials.iter_mut().find(same) {
             known.count = known.count.saturating_add(1);
         } else if self.denials.len() < DENIALS_MAX {
-            self.denials.push(denial.clone());
+            let mut told = denial.clone();
+            redact(&mut told, &fact.argv);
+            self.denials.push((denial.object.clone(), told));
         } else {
             self.denials_left_out = self.denials_left_out.saturating_add(1);
         }
@@ -216,7 +249,12 @@ impl<'a> Keeper<'a> {
 
     /// What is left to be recorded, and what was refused.
     pub(super) fn finish(self) -> Result<(Vec<Record>, Vec<Denial>), String> {
-        let Self { mut waiting, counts, mut denials, denials_left_out, broken, request, .. } = self;
+        let Self { mut waiting, counts, denials, denials_left_out, broken, .. } = self;
+        let Self { request, lessons, .. } = self;
+        let mut denials: Vec<Denial> = denials.into_iter().map(|it| it.1).collect();
+        if let Some(lessons) = lessons {
+            waiting.extend(lessons.records(&request.ids.run));
+        }
         if let Some(why) = broken {
             return Err(why);
         }
@@ -229,7 +267,6 @@ impl<'a> Keeper<'a> {
         if denials_left_out > 0 {
             denials.push(left_out(request.level, denials_left_out));
         }
-        denials.iter_mut().for_each(redact);
         Ok((waiting, denials))
     }
 }

@@ -102,7 +102,7 @@ impl Inside {
         Ok(cwd)
     }
 
-    fn layered(&self) -> bool {
+    pub(super) fn layered(&self) -> bool {
         !matches!(self.session.manifest.backend, Backend::Worktree { .. })
     }
 

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 
 use super::gate::Keeper;
 use super::inside::Inside;
+use super::learn::Lessons;
 use super::record::{conclude, decision, quarantined, redact, start_record};
 use super::way_out::WayOut;
 use super::{EngineError, Ready, Surroundings};
 use crate::launch::gate::Judge;
-use crate::launch::watched::{self, Guarded, Left, Settled, Undone, WatchError};
+use crate::launch::watched::{self, Guarded, Left, List, Settled, Undone, WatchError};
 use crate::launch::{self, Ended, Launch};
 use crate::ledger::{Answer, Decision, ExecEnd, Ledger, Record};
 use crate::model::{Denial, Layer, Level, Outcome, Status, Usage};
@@ -19,10 +20,11 @@ use crate::profile::Durable;
 pub(super) fn launch(
     ready: Ready,
     inside: Option<&Inside>,
+    lessons: Option<&mut Lessons>,
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<Outcome, EngineError> {
-    let Ready { request, permit, profile, plan, filter } = ready;
+    let Ready { request, permit, profile, plan, filter, repositories } = ready;
     let run = request.ids.run.clone();
     let digest = plan.digest()?;
     let gaps: Vec<String> = plan.gaps.iter().map(ToString::to_string).collect();
@@ -33,6 +35,7 @@ pub(super) fn launch(
         origin: Some(permit.origin().clone()),
         plan_digest: Some(digest),
         gaps: gaps.clone(),
+        learning: lessons.is_some(),
         ..decision(&request, &profile)?
     };
     let receipt = ledger.append(around.now, &[Record::Decision(Box::new(record))])?;
@@ -44,7 +47,7 @@ pub(super) fn launch(
     let level = request.level;
     let watched = plan.watched.clone();
     let guarded = guarded(&plan);
-    let keeper = RefCell::new(Keeper::new(&request, &plan, around)?);
+    let keeper = RefCell::new(Keeper::new(&request, &plan, lessons, around)?);
     let ledger = RefCell::new(ledger);
     let (root, in_place, held) = match inside {
         None => (request.workspace.clone(), watched.clone(), guarded),
@@ -56,7 +59,8 @@ pub(super) fn launch(
     let watch = RefCell::new(None);
     let arm = || -> Result<(), WatchError> {
         let state = &around.directories.state;
-        watch.replace(watched::arm(state, &run, &root, &in_place, &held)?);
+        let list = List { watched: &in_place, guarded: &held, repositories: &repositories };
+        watch.replace(watched::arm(state, &run, &root, list)?);
         Ok(())
     };
     let mut settled = None;
@@ -111,7 +115,9 @@ pub(super) fn launch(
         records.insert(0, start);
     }
     records.extend(quarantined(&run, &undone)?);
-    denials.iter_mut().for_each(redact);
+    for denial in &mut denials {
+        redact(denial, &request.argv);
+    }
     let end = ExecEnd {
         run: run.clone(),
         status: status.clone(),

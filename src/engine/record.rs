@@ -30,6 +30,7 @@ pub(super) fn decision(request: &Request, profile: &Profile) -> Result<Decision,
         cwd: word(&request.cwd)?,
         workspace: word(&request.workspace)?,
         gaps: Vec::new(),
+        learning: false,
     })
 }
 
@@ -42,7 +43,7 @@ pub(super) fn refuse(
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<Outcome, EngineError> {
-    redact(&mut denial);
+    redact(&mut denial, &request.argv);
     let record = Decision {
         decision: answer,
         rule: denial.rule.clone(),
@@ -71,10 +72,20 @@ pub(super) fn refuse(
 
 /// Takes what looks like a secret out of what is shown, as the ledger does with what it records, and
 /// what would act on the terminal that shows it: names of programs and files can hold anything.
-pub(super) fn redact(denial: &mut Denial) {
-    let redactor = Redactor::default();
+/// A word of the command that is quoted alone has lost what said that it is a secret, so the words
+/// are looked at together first.
+pub(super) fn redact(denial: &mut Denial, argv: &[Arg]) {
+    let redactor = Redactor::of_argv(argv);
+    let mut clean = argv.to_vec();
+    Redactor::default().argv(&mut clean);
+    let quoted = |word: &Arg| format!("`{word}`");
+    let changed = argv.iter().zip(&clean).filter(|(word, clean)| word != clean);
+    let changed: Vec<_> = changed.map(|(word, clean)| (quoted(word), quoted(clean))).collect();
     let texts = [&mut denial.object, &mut denial.reason, &mut denial.next];
     for text in texts.into_iter().chain(&mut denial.allow_with) {
+        for (word, clean) in &changed {
+            *text = text.replace(word, clean);
+        }
         redactor.text(text);
         *text = printable(text);
     }

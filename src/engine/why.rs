@@ -313,7 +313,7 @@ impl<'a> Scene<'a> {
             return Ok(Probe::Not { why });
         };
         let mut ledger = state::open_ledger(self.around)?;
-        let outcome = quietly(|| launch::launch(ready, None, &mut ledger, self.around))??;
+        let outcome = quietly(|| launch::launch(ready, None, None, &mut ledger, self.around))??;
         // Init shared this process's memory and closed it to others, which would keep the next
         // sandbox from getting its user.
         sys::process::dumpable(true).map_err(|errno| EngineError::Read {
@@ -358,7 +358,9 @@ impl<'a> Scene<'a> {
         let Verdict::Allow(permit) = policy::decide(&request, &ladder) else { return Ok(None) };
         let filter = syscalls::compiled(profile.syscalls.table, host.arch, plan::gate(&host));
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
-        Ok(Some(Ready { request, permit, profile, plan, filter }))
+        let minds = plan::protects_repositories(&profile);
+        let repositories = minds.then_some(host.repositories);
+        Ok(Some(Ready { request, permit, profile, plan, filter, repositories }))
     }
 }
 

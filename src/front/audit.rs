@@ -182,7 +182,8 @@ fn what(body: &Body) -> String {
             };
             let command: Vec<String> = it.argv.iter().map(ToString::to_string).collect();
             let command = shell_words::join(&command);
-            format!("{decision} level {} rule {}: {command}", it.level, it.rule)
+            let learning = if it.learning { " (learning run)" } else { "" };
+            format!("{decision} level {} rule {}{learning}: {command}", it.level, it.rule)
         }
         Body::Record(Record::ExecStart(it)) => format!("start {}", it.program),
         Body::Record(Record::Exec(it)) => {
@@ -197,6 +198,12 @@ fn what(body: &Body) -> String {
                 .iter()
                 .map(|it| format!("{} {} {}", it.count, it.program, became(it.became)));
             format!("exec and more: {}", more.collect::<Vec<_>>().join(", "))
+        }
+        Body::Record(Record::LearnObserved(it)) => {
+            let command: Vec<String> = it.argv.iter().map(ToString::to_string).collect();
+            let command = shell_words::join(&command);
+            let by = it.started_by.as_ref().map(|it| format!(" by {it}")).unwrap_or_default();
+            format!("let through to learn, {} times{by}: {}: {command}", it.count, it.program)
         }
         Body::Record(Record::ExecEnd(it)) => format!(
             "end {} (exit code {}), {} ms, {}",

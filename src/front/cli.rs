@@ -127,6 +127,28 @@ Exit codes:
 ")]
     Why(WhyOptions),
 
+    /// Runs a command, lets through what only lacks a rule, and proposes the rules
+    #[command(after_help = "\
+The command runs in the sandbox of the level, as by `rung run`, and the ledger says that it was a
+learning run. A program that no rule covers is let through and noted; what a rule refuses, or would
+ask a person about, is refused as ever, and so is everything that the sandbox does not give. Then the
+smallest change of the level's profile is shown, tried on every program that was let through. It
+holds for nobody before a person has read it and put it into the file that it names.
+
+Takes the options of `rung run`. With --json or --report the outcome has `observed`, `proposal` and
+`left_out` as well. It cannot be used inside a run.
+
+Examples:
+  rung learn --level 3 -- make test
+  rung learn --level 3 --write proposal.toml -- make test
+  rung learn --level 3 --write ~/.config/rung/level-3.toml -- npm test
+
+Exit codes:
+  the command's own  as of `rung run`
+  125                rung failed, or the proposal could not be written
+")]
+    Learn(LearnOptions),
+
     /// Lists the levels of the ladder
     #[command(after_help = "\
 Examples:
@@ -315,6 +337,15 @@ impl RunOptions {
             },
         })
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LearnOptions {
+    /// Write the changed profile to this file: a new one, or the one that it would change
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) write: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) run: RunOptions,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

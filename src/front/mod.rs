@@ -9,6 +9,7 @@ mod check;
 mod cli;
 mod doctor;
 mod explain;
+mod learn;
 mod manual;
 mod profile;
 mod replay;
@@ -67,6 +68,7 @@ fn other(words: impl Iterator<Item = OsString>, around: &Surroundings) -> ExitCo
         Verb::Check(options) => check::check(options, around),
         Verb::Explain(options) => explain::explain(options, around),
         Verb::Why(options) => why::why(options, around),
+        Verb::Learn(options) => learn::learn(options, around),
         Verb::Levels { json } => explain::levels(json, around),
         Verb::Doctor { json } => doctor::doctor(json, around),
         Verb::Profile(verb) => profile::profile(verb, around),

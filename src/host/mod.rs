@@ -9,19 +9,24 @@ mod cause;
 mod cgroup;
 mod look;
 mod probe;
+mod repositories;
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use look::look;
 pub use probe::ProbeError;
+pub use repositories::repositories;
 
 use cause::Evidence;
 use cgroup::Hierarchy;
@@ -31,6 +36,7 @@ use self::look::absent;
 use crate::model::{
     Arch, Arg, Cause, HostFacts, Mechanism, PathMap, Probe, ProgramFact, ProgramLocation,
 };
+use crate::sys::xattr;
 
 /// Why the machine could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +49,11 @@ pub enum HostError {
         "rung has the capabilities {held} although it is not run by root: take its set-user-id bit or file capabilities away, because what it holds it could lend"
     )]
     Privileged { held: String },
+    #[error(
+        "the git index `{}`, which says what other repositories there are, is unusable: {why}; `git ls-files --stage` says whether git can read it",
+        path.display()
+    )]
+    Index { path: PathBuf, why: String },
     #[error(transparent)]
     Probe(#[from] ProbeError),
 }
@@ -146,6 +157,7 @@ fn probe_all() -> Result<HostFacts, HostError> {
         state_directories: Vec::new(),
         nameservers: Vec::new(),
         paths: PathMap::new(),
+        repositories: Vec::new(),
         user_home: None,
     })
 }
@@ -295,12 +307,15 @@ fn program_at(path: &Path, places: &Places<'_>) -> Result<Option<ProgramFact>, H
         _ => canonical.clone(),
     };
     let mode = metadata.permissions().mode();
+    let raises = CString::new(canonical.as_os_str().as_bytes())
+        .map_err(|_| Errno::EINVAL)
+        .and_then(|it| xattr::gives_capabilities(&it));
     Ok(Some(ProgramFact::Found {
         location: location(&path, &canonical, places),
         path,
         device: metadata.dev(),
         inode: metadata.ino(),
-        setid: mode & SET_ID != 0,
+        setid: mode & SET_ID != 0 || raises.unwrap_or(true),
         executable: mode & EXECUTE != 0,
         canonical,
     }))

@@ -18,7 +18,7 @@ mod task;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -33,9 +33,13 @@ use crate::sys::descriptor::{self, Identity};
 use crate::sys::process;
 use crate::sys::seccomp::{self, Question};
 use crate::sys::trace::{self, Stop};
+use crate::sys::xattr;
 
 /// A task whose exec has failed stays seized this long, if nothing happens to it.
 const SEIZED_MAX: Duration = Duration::from_secs(1);
+
+/// As many paths are remembered with what they lead to.
+const PROGRAMS_MAX: usize = 256;
 
 /// Dynamic loaders of the usual systems. Started as programs, they load any file past every rule
 /// about which files may be started. Those that programs name are added as they are seen.
@@ -112,6 +116,9 @@ pub(super) struct Gate<'a> {
     /// Tasks that this process traces, by their numbers.
     seized: BTreeMap<i32, Seized>,
     lineage: Lineage,
+    memory: Memory,
+    /// What paths led to, where the run can change nothing of it.
+    programs: BTreeMap<Vec<u8>, Program>,
 }
 
 /// How the gate hears of the run's calls.
@@ -167,6 +174,8 @@ impl<'a> Gate<'a> {
             loaders_seen: BTreeSet::new(),
             seized: BTreeMap::new(),
             lineage: Lineage::default(),
+            memory: Memory::default(),
+            programs: BTreeMap::new(),
         }
     }
 
@@ -290,22 +299,22 @@ impl<'a> Gate<'a> {
         task: i32,
     ) -> Result<Verdict, Errno> {
         let [path, words, variables, ..] = question.arguments;
-        let mut memory = Memory::of(task);
-        let spelled = match memory.string(path, PATH_BYTES_MAX) {
+        self.memory.turn_to(task);
+        let spelled = match self.memory.string(path, PATH_BYTES_MAX) {
             Err(Errno::ENAMETOOLONG) => return Ok(Verdict::Fails(Errno::ENAMETOOLONG)),
             result => result?,
         };
         let cwd = task::link(task, "cwd")?;
         self.find_root(task)?;
-        let resolved = self.view()?.program(task, &spelled, &cwd);
+        let resolved = self.resolve(task, &spelled, &cwd)?;
         if let Resolved::Fails(errno) = resolved {
             return Ok(Verdict::Fails(errno));
         }
-        let words = match memory.words(words) {
+        let words = match self.memory.words(words) {
             Err(Errno::E2BIG) => return Ok(Verdict::Fails(Errno::E2BIG)),
             result => result?,
         };
-        let variables = match memory.words(variables) {
+        let variables = match self.memory.words(variables) {
             Err(Errno::E2BIG) => return Ok(Verdict::Fails(Errno::E2BIG)),
             result => result?,
         };
@@ -313,10 +322,6 @@ impl<'a> Gate<'a> {
         let process = task::process_of(task, standing)?;
         if process != task {
             standing = task::standing(process)?;
-        }
-        // All of it was the memory of whoever waits.
-        if !seccomp::still_asks(listener, question.id) {
-            return Err(Errno::ESRCH);
         }
         let place = self.lineage.place(process, standing, self.init);
         let spelled = Arg::new(spelled).map_err(|_| Errno::EINVAL)?;
@@ -347,10 +352,31 @@ impl<'a> Gate<'a> {
                 Ok(call(place, spelled, Some(expected)))
             }
             answer @ ExecAnswer::Deny(_) => {
+                // All of it was the memory of whoever waits; if it still does.
+                if !seccomp::still_asks(listener, question.id) {
+                    return Err(Errno::ESRCH);
+                }
                 (self.judge.told)(&fact, &answer, Became::Refused);
                 Ok(Verdict::Fails(Errno::EACCES))
             }
         }
+    }
+
+    /// What a path leads to. In places that the run cannot change a path goes on leading there, as
+    /// far as this early look is concerned.
+    fn resolve(&mut self, task: i32, spelled: &[u8], cwd: &Path) -> Result<Resolved, Errno> {
+        if let Some(known) = self.programs.get(spelled) {
+            return Ok(Resolved::Program(Box::new(known.clone())));
+        }
+        let view = self.view()?;
+        let resolved = view.program(task, spelled, cwd);
+        if let Resolved::Program(program) = &resolved
+            && self.programs.len() < PROGRAMS_MAX
+            && view.is_out_of_reach(spelled, program)
+        {
+            self.programs.insert(spelled.to_owned(), (**program).clone());
+        }
+        Ok(resolved)
     }
 
     fn judged(&mut self, fact: &ExecFact, identity: Identity) -> ExecAnswer {
@@ -410,7 +436,10 @@ impl<'a> Gate<'a> {
 
     /// Tasks that are traced may have stopped or ended.
     pub(super) fn look(&mut self) {
-        while let Ok(Some((task, stop))) = trace::next_stop() {
+        // Nothing else stops that this process would hear of.
+        while !self.seized.is_empty()
+            && let Ok(Some((task, stop))) = trace::next_stop()
+        {
             match stop {
                 Stop::Exec => self.behind_exec(task),
                 // Back in its own code: its exec has failed, and the gate has no business with it.
@@ -445,7 +474,8 @@ impl<'a> Gate<'a> {
     /// The kernel has loaded an image, and nothing of it has run.
     fn behind_exec(&mut self, task: i32) {
         // A thread that is not its process's first takes over the number of the first.
-        let before = trace::number_before(task).unwrap_or(task);
+        let alone = self.seized.len() == 1 && self.seized.contains_key(&task);
+        let before = if alone { task } else { trace::number_before(task).unwrap_or(task) };
         let call = self.seized.remove(&before).and_then(|it| it.call);
         self.seized.remove(&task);
         let loaded = match call {
@@ -463,22 +493,21 @@ impl<'a> Gate<'a> {
     /// Whether what was loaded may run.
     fn verify(&mut self, task: i32, call: Call) -> Result<(), Errno> {
         let found = descriptor::identity_behind(&task::file(task, "exe")?);
-        let words = task::loaded(task, "cmdline");
-        let variables = task::loaded(task, "environ");
         let Call { process, started, place, spelled, expected } = call;
         let same = expected.filter(|it| {
             let same = |found: &Identity| {
-                let of = |it: &Identity| (it.device, it.inode);
+                let of = |it: &Identity| (it.device, it.inode, it.mode);
                 of(found) == of(&it.identity) && found.links > 0
             };
-            found.as_ref().is_ok_and(same)
-                && words.as_ref() == Ok(&it.words)
-                && variables.as_ref() == Ok(&it.variables)
+            found.as_ref().is_ok_and(same) && self.was_given(task, &it.words, &it.variables)
         });
         let (fact, answer, loader) = if let Some(expected) = same {
             let Expected { fact, rule, loader, .. } = expected;
             (fact, ExecAnswer::Allow { rule }, loader)
         } else {
+            self.programs.remove(spelled.as_bytes());
+            let words = task::loaded(task, "cmdline");
+            let variables = task::loaded(task, "environ");
             let (image, identity) = self.image(task, found);
             let fact = ExecFact {
                 spelled,
@@ -513,6 +542,13 @@ impl<'a> Gate<'a> {
         }
     }
 
+    /// Whether an image got these words and variables. The stack says so at once; `/proc` always.
+    fn was_given(&mut self, task: i32, words: &Words, variables: &Words) -> bool {
+        trace::stack(task).is_ok_and(|it| self.memory.was_given(task, it, words, variables))
+            || (task::loaded(task, "cmdline").as_ref() == Ok(words)
+                && task::loaded(task, "environ").as_ref() == Ok(variables))
+    }
+
     /// The object that was loaded.
     fn image(&self, task: i32, found: Result<Identity, Errno>) -> (Image, Option<Identity>) {
         let path = task::link(task, "exe");
@@ -522,7 +558,9 @@ impl<'a> Gate<'a> {
         if identity.links == 0 {
             return (Image::Nameless { shown: path.display().to_string() }, Some(identity));
         }
-        (Image::File(view.fact(path.clone(), path, identity)), Some(identity))
+        let own = CString::new(format!("/proc/{task}/exe")).map_err(|_| Errno::EINVAL);
+        let raises = own.and_then(|it| xattr::gives_capabilities(&it));
+        (Image::File(view.fact(path.clone(), path, identity, raises)), Some(identity))
     }
 }
 
@@ -570,7 +608,9 @@ fn memory_file(listener: BorrowedFd<'_>, question: &Question) -> Result<(), Errn
     const A_PROGRAM: u32 = 0x10;
     let [name, flags, ..] = question.arguments;
     let task = i32::try_from(question.pid).map_err(|_| Errno::EACCES)?;
-    let name = match Memory::of(task).string(name, NAME_BYTES_MAX) {
+    let mut memory = Memory::default();
+    memory.turn_to(task);
+    let name = match memory.string(name, NAME_BYTES_MAX) {
         Err(Errno::ENAMETOOLONG) => Err(Errno::EINVAL),
         result => result,
     }?;

@@ -21,6 +21,7 @@ pub mod gate;
 mod init;
 mod kit;
 mod limits;
+mod linked;
 mod memory;
 pub mod output;
 mod passed;

@@ -45,6 +45,10 @@ impl Object {
         self.kind() == libc::S_IFDIR
     }
 
+    pub(super) fn is_file(&self) -> bool {
+        self.kind() == libc::S_IFREG
+    }
+
     /// Gives the owner the rights in `wanted`.
     fn open_up(&self, wanted: u32) -> io::Result<()> {
         let mode = self.identity.mode & 0o7777;

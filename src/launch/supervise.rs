@@ -38,6 +38,8 @@ const NEVER: u64 = mask_of(libc::SIGPIPE) | mask_of(libc::SIGXFSZ);
 
 /// `struct signalfd_siginfo` (linux/signalfd.h).
 const SIGNAL_INFO_BYTES: usize = 128;
+/// How many are read at once.
+const SIGNALS_MAX: usize = 8;
 
 /// Takes over the signals; whatever the caller ignored or blocked no longer matters.
 pub(super) fn block_signals() -> Result<OwnedFd, LaunchError> {
@@ -314,10 +316,13 @@ fn pass_on(
     wires: &Wires,
     mut terminal: Option<&mut Terminal>,
 ) -> Result<bool, LaunchError> {
-    let mut info = [0; SIGNAL_INFO_BYTES];
+    let mut all = [0; SIGNAL_INFO_BYTES * SIGNALS_MAX];
     let mut child_told = false;
-    while let Ok(SIGNAL_INFO_BYTES) = descriptor::read(signals.as_fd(), &mut info) {
-        let [number, ..] = info;
+    // What does not fit is there at the next look.
+    let length = descriptor::read(signals.as_fd(), &mut all).unwrap_or(0);
+    for info in all.get(..length).unwrap_or_default().chunks_exact(SIGNAL_INFO_BYTES) {
+        let [number, ..] = info else { continue };
+        let number = *number;
         match (i32::from(number), &mut terminal) {
             (libc::SIGCHLD, _) => child_told = true,
             // The command's terminal tells its own processes.

@@ -6,7 +6,9 @@
 //! is reported, whatever it made of them is moved out of the tree into rung's own state, and the
 //! run says so. Names that exist are guarded: at the end they must still be the same object. While
 //! a run lives a marker file, locked by its supervisor, holds the lists; a supervisor that was
-//! killed leaves the marker behind, and the next start does its work. One name that cannot be put
+//! killed leaves the marker behind, and the next start does its work. Where the index of the
+//! workspace's repository names another one at the end that it did not at the beginning, that one's
+//! `.git` is such a name too. One name that cannot be put
 //! right stops neither the others nor runs elsewhere.
 
 use std::ffi::OsStr;
@@ -22,6 +24,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use super::linked::{self, Index};
 use super::quarantine::{self, Spot, below, c_name, hold, look};
 use crate::plan::Watched;
 use crate::sys::descriptor;
@@ -42,6 +45,18 @@ struct Marker {
     watched: Vec<Watched>,
     #[serde(default)]
     guarded: Vec<Guarded>,
+    #[serde(default)]
+    repositories: Option<Vec<PathBuf>>,
+}
+
+/// What a run is to leave as it was.
+#[derive(Debug, Clone, Copy)]
+pub struct List<'a> {
+    pub watched: &'a [Watched],
+    pub guarded: &'a [Guarded],
+    /// Tops of the repositories that the workspace's index names at the beginning; nothing where
+    /// more of them are nobody's business.
+    pub repositories: &'a Option<Vec<PathBuf>>,
 }
 
 /// A live run's list.
@@ -107,10 +122,10 @@ pub fn arm(
     state: &Path,
     run: &str,
     workspace: &Path,
-    watched: &[Watched],
-    guarded: &[Guarded],
+    list: List<'_>,
 ) -> Result<Option<Watch>, WatchError> {
-    if watched.is_empty() && guarded.is_empty() {
+    let List { watched, guarded, repositories } = list;
+    if watched.is_empty() && guarded.is_empty() && repositories.is_none() {
         return Ok(None);
     }
     let gone = || io::Error::from(io::ErrorKind::NotFound);
@@ -134,6 +149,7 @@ pub fn arm(
         workspace: workspace.to_owned(),
         watched: watched.to_vec(),
         guarded: guarded.to_vec(),
+        repositories: repositories.clone(),
     };
     let text = serde_json::to_vec(&marker).map_err(|error| failed(error.into()))?;
     file.write_all(&text).map_err(failed)?;
@@ -247,6 +263,13 @@ fn put_right(state: &Path, marker: &Marker, base: &OwnedFd, live: bool, settled:
             settled.left.push(Left { path: watched.path.clone(), why: error.to_string() });
         }
     }
+    if let Some(known) = &marker.repositories
+        && let Err(error) = put_repositories_right(state, marker, base, known, settled)
+    {
+        settled
+            .left
+            .push(Left { path: marker.workspace.join(".git/index"), why: error.to_string() });
+    }
     for guarded in &marker.guarded {
         if let Err(error) = put_guarded_right(state, marker, base, guarded, live, settled) {
             settled.left.push(Left { path: guarded.path.clone(), why: error.to_string() });
@@ -307,6 +330,41 @@ fn put_watched_right(
         // Another run has just made it again.
         Found::Offender(_) => Err(Errno::EEXIST.into()),
     }
+}
+
+/// An index that cannot be read is moved away whole: `git reset` makes a new one.
+fn put_repositories_right(
+    state: &Path,
+    marker: &Marker,
+    base: &OwnedFd,
+    known: &[PathBuf],
+    settled: &mut Settled,
+) -> io::Result<()> {
+    let names = match linked::read(base, &marker.workspace)? {
+        Index::Absent => return Ok(()),
+        Index::Unreadable(spot) => {
+            settled.undone.push(quarantine(state, marker, &spot)?);
+            return Ok(());
+        }
+        Index::Names(names) => names,
+    };
+    for name in names {
+        let top = marker.workspace.join(name);
+        if known.contains(&top) {
+            continue;
+        }
+        // A file of that name is no repository, whatever the index says.
+        let expected = |spot: &Spot, found: &quarantine::Object| {
+            Ok(found.is_file() && top.starts_with(&spot.path))
+        };
+        let git = top.join(".git");
+        match find(marker, base, &git, expected) {
+            Ok(Found::Offender(spot)) => settled.undone.push(quarantine(state, marker, &spot)?),
+            Ok(Found::Expected | Found::Nothing(_)) => {}
+            Err(error) => settled.left.push(Left { path: git, why: error.to_string() }),
+        }
+    }
+    Ok(())
 }
 
 fn put_guarded_right(
@@ -402,6 +460,10 @@ mod tests {
         Watched { path, link: link.map(PathBuf::from), because: Origin::built_in("test") }
     }
 
+    fn list_of<'a>(watched: &'a [Watched], guarded: &'a [Guarded]) -> List<'a> {
+        List { watched, guarded, repositories: &None }
+    }
+
     struct Place {
         _directory: tempfile::TempDir,
         state: PathBuf,
@@ -423,7 +485,7 @@ mod tests {
         let names = [".envrc", ".vscode", ".cargo/config.toml", ".git/config"]
             .map(|it| place.tree.join(it));
         let list: Vec<Watched> = names.iter().map(|it| watched(it.clone(), None)).collect();
-        let watch = arm(&place.state, "run", &place.tree, &list, &[]).unwrap().unwrap();
+        let watch = arm(&place.state, "run", &place.tree, list_of(&list, &[])).unwrap().unwrap();
         fs::write(place.tree.join(".envrc"), "evil").unwrap();
         fs::create_dir_all(place.tree.join("elsewhere")).unwrap();
         fs::write(place.tree.join("elsewhere/config.toml"), "evil").unwrap();
@@ -441,8 +503,9 @@ mod tests {
     fn a_workspace_that_somebody_moves_is_still_the_workspace() {
         let place = place();
         let list = [watched(place.tree.join(".envrc"), None)];
-        let watch = arm(&place.state, "run", &place.tree, &list, &[]).unwrap().unwrap();
-        let killed = arm(&place.state, "killed", &place.tree, &list, &[]).unwrap().unwrap();
+        let watch = arm(&place.state, "run", &place.tree, list_of(&list, &[])).unwrap().unwrap();
+        let killed =
+            arm(&place.state, "killed", &place.tree, list_of(&list, &[])).unwrap().unwrap();
         let moved = place.state.join("../moved");
         fs::rename(&place.tree, &moved).unwrap();
         fs::write(moved.join(".envrc"), "evil").unwrap();
@@ -460,9 +523,10 @@ mod tests {
         let name = place.tree.join(".envrc");
         symlink("../shared", &name).unwrap();
         let list = [watched(name.clone(), Some("../shared"))];
-        let untouched = arm(&place.state, "one", &place.tree, &list, &[]).unwrap().unwrap();
+        let untouched =
+            arm(&place.state, "one", &place.tree, list_of(&list, &[])).unwrap().unwrap();
         assert_eq!(untouched.settle(), Settled::default());
-        let changed = arm(&place.state, "two", &place.tree, &list, &[]).unwrap().unwrap();
+        let changed = arm(&place.state, "two", &place.tree, list_of(&list, &[])).unwrap().unwrap();
         fs::remove_file(&name).unwrap();
         fs::write(&name, "evil").unwrap();
         assert_eq!(changed.settle().undone.len(), 1);
@@ -474,7 +538,7 @@ mod tests {
         let place = place();
         let name = place.tree.join(".envrc");
         let list = [watched(name.clone(), None)];
-        let watch = arm(&place.state, "run", &place.tree, &list, &[]).unwrap().unwrap();
+        let watch = arm(&place.state, "run", &place.tree, list_of(&list, &[])).unwrap().unwrap();
         fs::write(&name, "evil").unwrap();
         assert_eq!(sweep(&place.state, NOW).unwrap(), [], "a live run was swept");
         drop(watch);
@@ -492,10 +556,11 @@ mod tests {
         let place = place();
         // Nothing can be renamed there, whoever tries.
         let stuck = [watched("/proc/version".into(), None)];
-        let at_proc = arm(&place.state, "proc", Path::new("/proc"), &stuck, &[]).unwrap().unwrap();
+        let at_proc =
+            arm(&place.state, "proc", Path::new("/proc"), list_of(&stuck, &[])).unwrap().unwrap();
         let name = place.tree.join(".envrc");
         let list = [watched(name.clone(), None)];
-        let in_tree = arm(&place.state, "tree", &place.tree, &list, &[]).unwrap().unwrap();
+        let in_tree = arm(&place.state, "tree", &place.tree, list_of(&list, &[])).unwrap().unwrap();
         fs::write(&name, "evil").unwrap();
         drop(in_tree);
         assert_eq!(at_proc.settle().left.len(), 1);
@@ -516,7 +581,8 @@ mod tests {
         fs::write(&path, "before").unwrap();
         let found = fs::metadata(&path).unwrap();
         let list = [Guarded { path: path.clone(), device: found.dev(), inode: found.ino() }];
-        let begin = |run| arm(&place.state, run, &place.tree, &[], &list).unwrap().unwrap();
+        let begin =
+            |run| arm(&place.state, run, &place.tree, list_of(&[], &list)).unwrap().unwrap();
         assert_eq!(begin("same").settle(), Settled::default());
         let (replaced, killed) = (begin("replaced"), begin("killed"));
         fs::rename(&path, place.tree.join("kept")).unwrap();

@@ -80,7 +80,12 @@ fn ocsf(entry: &Entry) -> Value {
         Body::Record(Record::Denial(it)) => denial(entry, it),
         Body::Record(Record::Quarantine(it)) => quarantine(entry, it),
         Body::Control(it) => control(entry, it),
-        Body::Record(Record::Session(_) | Record::ProfileLoad(_) | Record::ExecCount(_))
+        Body::Record(
+            Record::Session(_)
+            | Record::ProfileLoad(_)
+            | Record::ExecCount(_)
+            | Record::LearnObserved(_),
+        )
         | Body::Other(_) => {
             let class = Class { uid: BASE_EVENT, activity: OTHER, severity: INFORMATIONAL };
             event(entry, &class, json!({ "activity_name": entry.body.kind() }))

@@ -39,8 +39,8 @@ pub use export::{Format, export};
 pub use line::{Body, Entry, RECORD_BYTES_MAX};
 pub use read::{Follow, decisions, show, tail};
 pub use record::{
-    Answer, Control, Decision, DenialSeen, Exec, ExecCount, ExecEnd, ExecStart, Outcome,
-    ProfileLoad, Quarantine, Record, SessionAct, SessionVerb, Tally,
+    Answer, Control, Decision, DenialSeen, Exec, ExecCount, ExecEnd, ExecStart, LearnObserved,
+    Outcome, ProfileLoad, Quarantine, Record, SessionAct, SessionVerb, Tally,
 };
 pub use redact::{Redactor, is_redacted};
 pub use verify::{Anchor, Fault, Problem, Report, verify};

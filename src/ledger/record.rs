@@ -23,6 +23,8 @@ pub enum Record {
     Exec(Box<Exec>),
     #[serde(rename = "exec.count")]
     ExecCount(ExecCount),
+    #[serde(rename = "learn.observed")]
+    LearnObserved(Box<LearnObserved>),
     #[serde(rename = "exec.end")]
     ExecEnd(ExecEnd),
     #[serde(rename = "denial")]
@@ -56,6 +58,9 @@ pub struct Decision {
     pub workspace: Arg,
     /// What this host cannot enforce and the profile accepted.
     pub gaps: Vec<String>,
+    /// Programs that no rule covers are let through in this run, and told apart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learning: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -127,6 +132,18 @@ pub struct ExecCount {
 pub struct Tally {
     pub program: String,
     pub became: Outcome,
+    pub count: u64,
+}
+
+/// A program that a learning run let through although no rule covers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnObserved {
+    pub run: String,
+    /// The name that a rule would go by.
+    pub program: String,
+    /// Who started it, as a rule would name it.
+    pub started_by: Option<String>,
+    pub argv: Vec<Arg>,
     pub count: u64,
 }
 
@@ -248,6 +265,7 @@ impl Record {
             Self::ExecStart(_) => "exec.start",
             Self::Exec(_) => "exec",
             Self::ExecCount(_) => "exec.count",
+            Self::LearnObserved(_) => "learn.observed",
             Self::ExecEnd(_) => "exec.end",
             Self::Denial(_) => "denial",
             Self::Quarantine(_) => "quarantine",
@@ -263,6 +281,7 @@ impl Record {
             Self::ExecStart(it) => Some(&it.run),
             Self::Exec(it) => Some(&it.run),
             Self::ExecCount(it) => Some(&it.run),
+            Self::LearnObserved(it) => Some(&it.run),
             Self::ExecEnd(it) => Some(&it.run),
             Self::Denial(it) => Some(&it.run),
             Self::Quarantine(it) => Some(&it.run),
@@ -281,6 +300,11 @@ impl Record {
             }
             Self::Exec(it) => it.redact(by),
             Self::ExecCount(it) => it.more.iter_mut().map(|it| by.text(&mut it.program)).sum(),
+            Self::LearnObserved(it) => {
+                let names = [Some(&mut it.program), it.started_by.as_mut()].into_iter().flatten();
+                let found: usize = names.map(|it| by.text(it)).sum();
+                found + by.argv(&mut it.argv)
+            }
             Self::ExecEnd(it) => match &mut it.status {
                 Status::Failed { reason } => by.text(reason),
                 Status::Limited { limit } => by.text(limit),

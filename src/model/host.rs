@@ -40,6 +40,9 @@ pub struct HostFacts {
     /// What was found at each path that the profile and the request name, keyed by the spelling
     /// after `~` was replaced. A path that is missing from the map does not exist.
     pub paths: PathMap<PathFact>,
+    /// Other repositories that the workspace's git index ties to its tree, where there is one:
+    /// absolute, in the order of a walk.
+    pub repositories: Vec<PathBuf>,
     /// The home directory that the user database names, canonical. `HOME` is only a variable.
     pub user_home: Option<PathBuf>,
 }
@@ -153,7 +156,8 @@ pub enum ProgramFact {
         location: ProgramLocation,
         device: u64,
         inode: u64,
-        /// Has the set-user-id or set-group-id bit.
+        /// Would run with other rights than its caller's: it has the set-user-id or set-group-id
+        /// bit, or capabilities of its own.
         setid: bool,
         executable: bool,
     },

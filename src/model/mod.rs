@@ -10,6 +10,7 @@ mod arg;
 mod denial;
 mod digest;
 mod exec;
+mod git_index;
 mod host;
 mod host_name;
 mod level;
@@ -24,6 +25,7 @@ pub use arg::{Arg, NulByte, is_deceptive, printable};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
 pub use exec::{Ancestor, Caller, ExecFact, Image};
+pub use git_index::{Gitlinks, NotAnIndex, gitlinks};
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
 };

@@ -193,6 +193,7 @@ pub(super) fn host() -> HostFacts {
         state_directories: ["/home/u/.local/state/rung", "/etc/rung"].map(PathBuf::from).to_vec(),
         nameservers: Vec::new(),
         paths: PathMap::new(),
+        repositories: Vec::new(),
         user_home: None,
     };
     for path in [

@@ -41,7 +41,10 @@ pub use error::PlanError;
 pub use exec::ExecPlan;
 pub use explain::explain;
 pub use gaps::{Promise, PromiseState, gate, promises};
-pub use paths::{expand, lasting_paths, wanted_behind_links, wanted_paths};
+pub use paths::{
+    expand, lasting_paths, protects_repositories, wanted_behind_links, wanted_in_repositories,
+    wanted_paths,
+};
 pub use predict::{Answer, Operation, Prediction, predict};
 pub use rights::FsRights;
 pub use syscalls::Gate;

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::model::{PathFact, PathKind, PathMap, is_plain, lies_in, walk_order};
-use crate::profile::{Entry, Profile};
+use crate::profile::{Entry, Profile, WorkspaceMode};
 
 /// Names below `/proc` that are masked where the kernel has them: they show other users' or the
 /// kernel's memory, addresses and timing, or act on the whole machine.
@@ -47,6 +47,9 @@ pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu";
 pub(super) const VAR_TMP: &str = "/var/tmp";
 /// Where programs look for the address of their resolver.
 pub(super) const RESOLVER: &str = "/etc/resolv.conf";
+
+/// The directory of a repository, or the file that names it.
+pub(super) const GIT: &str = ".git";
 
 /// What a directory holds that git takes for a repository's data, whatever its name.
 pub(super) const GIT_DIRECTORY: [&str; 3] = ["HEAD", "objects", "refs"];
@@ -143,6 +146,36 @@ pub fn wanted_behind_links(
         wanted.extend(above.map(Path::to_path_buf));
     }
     in_order(wanted)
+}
+
+/// What another look needs where the workspace's repository has others in its tree: the names that
+/// are protected in those as they are in it.
+pub fn wanted_in_repositories(profile: &Profile, repositories: &[PathBuf]) -> Vec<PathBuf> {
+    let mut wanted = Vec::new();
+    for top in repositories {
+        wanted.push(top.join(GIT));
+        for (name, _) in protected_git_names(profile) {
+            let path = top.join(name);
+            wanted.extend(between(top, &path).into_iter().map(Path::to_path_buf));
+            wanted.push(path);
+        }
+    }
+    wanted.extend(repositories.iter().cloned());
+    in_order(wanted)
+}
+
+/// Whether a run of this profile can tie other repositories to the workspace's, and should not.
+pub fn protects_repositories(profile: &Profile) -> bool {
+    profile.filesystem.workspace.mode == WorkspaceMode::Direct
+        && protected_git_names(profile).next().is_some()
+}
+
+/// The protected names that are git's own: what makes git start other programs, or believe other
+/// things, in any repository.
+pub(super) fn protected_git_names(profile: &Profile) -> impl Iterator<Item = (&Path, &Entry)> {
+    let names = profile.filesystem.protected.iter();
+    let names = names.filter_map(|it| Some((it.protected_name()?, it)));
+    names.filter(|(name, _)| name.components().count() > 1 && name.starts_with(GIT))
 }
 
 fn in_order(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {

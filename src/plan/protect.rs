@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::paths::{between, leads_to};
+use super::paths::{GIT, between, leads_to, protected_git_names};
 use super::view::{Cover, Ground, covering, pin};
 use super::{Access, PlanError, ViewEntry, Watched, What};
 use crate::model::{HostFacts, Origin, PathFact, PathKind, PathMap, Request, lies_in};
@@ -26,7 +26,8 @@ pub(super) fn protect(
     cover: &mut Cover,
 ) -> Result<Vec<Watched>, PlanError> {
     let mut watched = Vec::new();
-    let names = named(profile, &request.workspace)?;
+    let mut names = named(profile, &request.workspace)?;
+    add_repositories(profile, host, &mut names);
     let around = Around { request, host, ground, names: &names };
     for (path, because) in &names {
         let (path, because) = (path.clone(), because.clone());
@@ -79,6 +80,19 @@ fn named(profile: &Profile, workspace: &Path) -> Result<PathMap<Origin>, PlanErr
         named.update(&workspace.join(name), || entry.origin.clone(), |_| ());
     }
     Ok(named)
+}
+
+/// Git starts a git in every repository that the workspace's index ties to the tree, so the same
+/// names are protected there. A `.git` that is a file says where the rest is: it is protected itself.
+fn add_repositories(profile: &Profile, host: &HostFacts, names: &mut PathMap<Origin>) {
+    for top in &host.repositories {
+        let git = top.join(GIT);
+        let is_directory = host.path(&git).is_some_and(|it| it.kind == PathKind::Directory);
+        for (name, entry) in protected_git_names(profile) {
+            let path = if is_directory { top.join(name) } else { git.clone() };
+            names.update(&path, || entry.origin.clone(), |_| ());
+        }
+    }
 }
 
 fn add(path: PathBuf, fact: &PathFact, because: Origin, cover: &mut Cover) {

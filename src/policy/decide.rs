@@ -4,21 +4,22 @@
 //! the part of it that knows only names and words, so that wrappers (`timeout 5 ls`) and examples
 //! go through the very same rules.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Arg, Layer, Level, Origin, ProgramFact, ProgramLocation, Request};
+use crate::model::{Arg, ProgramFact, ProgramLocation, Request};
 use crate::policy::callers::lies_in_program_tree;
+use crate::policy::finding::{
+    Allowed, Asked, Command, Finding, InText, Nearest, ProgramProblem, precedence,
+};
 use crate::policy::grammar;
 use crate::policy::grammar::{Misfit, Payload};
 use crate::policy::loose;
 use crate::policy::refusal;
 use crate::policy::shell;
-use crate::policy::shell::Undecidable;
 use crate::policy::value::Place;
 use crate::policy::{Permit, Verdict};
-use crate::profile::{Argument, Class, Decision, Ladder, Power, Profile, Rule};
+use crate::profile::{Argument, Decision, Ladder, Power, Profile, Rule};
 
 /// Stands for what `xargs` adds to a command.
 const ADDED_PATH: &str = "x";
@@ -87,139 +88,6 @@ pub(super) fn verdict(
             }
         }
     }
-}
-
-/// A command and where it would run: what a request and an exec of a task have in common.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub argv: &'a [Arg],
-    pub program: &'a ProgramFact,
-    pub level: Level,
-    pub cwd: &'a Path,
-    pub workspace: &'a Path,
-    pub home: &'a Path,
-    /// Who starts it; nobody for what was asked of rung itself.
-    pub callers: &'a [&'a str],
-    /// It is a program's own call of itself.
-    pub own_call: bool,
-    /// Which wall a refusal comes from.
-    pub layer: Layer,
-}
-
-impl<'a> Asked<'a> {
-    pub(super) fn place(&self, profile: &'a Profile) -> Place<'a> {
-        let Self { cwd, workspace, home, callers, own_call, layer, .. } = *self;
-        let at_exec = layer == Layer::Exec;
-        Place { profile, workspace, cwd, home, at_exec, callers, own_call }
-    }
-}
-
-impl<'a> From<&'a Request> for Asked<'a> {
-    fn from(request: &'a Request) -> Self {
-        Self {
-            argv: &request.argv,
-            program: &request.program,
-            level: request.level,
-            cwd: &request.cwd,
-            workspace: &request.workspace,
-            home: &request.home,
-            callers: &[],
-            own_call: false,
-            layer: Layer::Policy,
-        }
-    }
-}
-
-/// What the rules of one profile say about a command.
-#[derive(Debug)]
-pub(super) enum Finding<'a> {
-    Allowed(Allowed),
-    /// A confirm, deny or never rule fired.
-    Caught(&'a Rule),
-    /// The program itself may not be started, whatever its arguments are.
-    BadProgram(ProgramProblem<'a>),
-    /// No rule covers it.
-    Uncovered(Nearest<'a>),
-    /// Text for a shell of which nobody can be certain.
-    Undecidable(Undecidable),
-    /// One of the commands of a text for a shell.
-    Text(Box<InText<'a>>),
-}
-
-/// The strictest of the commands of a text, as it is written there.
-#[derive(Debug)]
-pub(super) struct InText<'a> {
-    pub command: Vec<Arg>,
-    pub finding: Finding<'a>,
-}
-
-/// What a permit is made from.
-#[derive(Debug)]
-pub(super) struct Allowed {
-    pub rule: String,
-    pub power: Power,
-    pub origin: Origin,
-    pub force_environment: BTreeMap<String, String>,
-    /// A shell is between rung and what is allowed.
-    pub by_shell: bool,
-}
-
-/// Why a program may not be started.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum ProgramProblem<'a> {
-    Missing {
-        searched: &'a [PathBuf],
-    },
-    SetId {
-        path: &'a Path,
-    },
-    NotExecutable {
-        path: &'a Path,
-    },
-    Loader {
-        path: &'a Path,
-    },
-    Workspace {
-        path: &'a Path,
-    },
-    Elsewhere {
-        path: &'a Path,
-    },
-    /// A name that is not text, so no rule can be about it.
-    Nameless,
-}
-
-/// How close the command came to being allowed.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Nearest<'a> {
-    /// No allow rule is about the program.
-    NoRule {
-        program: String,
-    },
-    /// The rule that covers most of the words, and the first word it does not cover.
-    Rule {
-        rule: &'a Rule,
-        misfit: Misfit,
-    },
-    /// A wrapper is allowed, but what it starts is named by a path or an assignment.
-    Payload {
-        word: String,
-    },
-    /// A shell would open a file for writing that is none of the command's.
-    Redirect {
-        word: String,
-    },
-    TooDeep,
-}
-
-/// A command as rules see it: names and words.
-pub(super) struct Command<'a> {
-    /// The one name that allow rules go by.
-    pub name: &'a str,
-    /// All names that the other rules go by.
-    pub names: Vec<&'a str>,
-    /// The words after the program.
-    pub words: &'a [Arg],
 }
 
 /// What the profile says about the request, its ceiling aside.
@@ -479,24 +347,6 @@ pub(super) fn allow_rules<'a>(profile: &'a Profile, name: &str) -> impl Iterator
     rules.filter(move |rule| rule.programs.iter().any(|it| it == name))
 }
 
-/// Stricter is larger; equal findings of different rules go by the rule's id, so that the order
-/// of rules never shows.
-pub(super) fn precedence<'a>(finding: &'a Finding<'_>) -> (u8, Reverse<&'a str>) {
-    match finding {
-        Finding::Allowed(allowed) => (0, Reverse(&allowed.rule)),
-        Finding::Caught(rule) => match rule.decision {
-            Decision::Allow => (0, Reverse(&rule.id)),
-            Decision::Confirm => (1, Reverse(&rule.id)),
-            Decision::Deny => (4, Reverse(&rule.id)),
-            Decision::Never => (5, Reverse(&rule.id)),
-        },
-        Finding::Undecidable(_) => (2, Reverse("")),
-        Finding::Uncovered(_) => (3, Reverse("")),
-        Finding::BadProgram(_) => (4, Reverse("")),
-        Finding::Text(text) => precedence(&text.finding),
-    }
-}
-
 fn nearest<'a>(command: &Command<'_>, misfits: Vec<(&'a Rule, Misfit)>) -> Nearest<'a> {
     let furthest =
         misfits.into_iter().max_by(|(a, x), (b, y)| (x.covered, &b.id).cmp(&(y.covered, &a.id)));
@@ -507,8 +357,7 @@ fn nearest<'a>(command: &Command<'_>, misfits: Vec<(&'a Rule, Misfit)>) -> Neare
 }
 
 fn is_loader(profile: &Profile, name: &str) -> bool {
-    let mut programs = profile.exec.programs.iter();
-    programs.any(|(pattern, it)| it.class == Class::Loader && loose::names(pattern, name))
+    profile.exec.loaders().any(|it| loose::names(it, name))
 }
 
 /// Every name the program goes by: as it was asked for, where it was found, and the object's own.
@@ -529,26 +378,13 @@ fn all_names<'a>(asked: &Asked<'a>) -> Vec<&'a str> {
 pub(super) fn final_name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Ids, Streams, Tree};
-    use crate::policy::fixture::{allow, argv, operands, option, origin, profile, rule};
+    use crate::model::{Ids, Level, Streams, Tree};
+    use crate::policy::fixture::{allow, argv, found, operands, option, origin, profile, rule};
     use crate::policy::{Question, Refusal};
-    use crate::profile::{OptionSpec, Style, ValueType, When};
-
-    fn found(path: &str, location: ProgramLocation) -> ProgramFact {
-        ProgramFact::Found {
-            path: PathBuf::from(path),
-            canonical: PathBuf::from(path),
-            location,
-            device: 1,
-            inode: 1,
-            setid: false,
-            executable: true,
-        }
-    }
+    use crate::profile::{Class, OptionSpec, Style, ValueType, When};
 
     fn request(line: &str, program: ProgramFact) -> Request {
         Request {

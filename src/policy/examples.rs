@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::Path;
 
 use crate::model::{Arg, Origin};
-use crate::policy::decide::{Command, Finding, allow_rules, apply, final_name, fires, judge};
+use crate::policy::decide::{allow_rules, apply, final_name, fires, judge};
+use crate::policy::finding::{Command, Finding};
 use crate::policy::refusal::{command_text, sentence};
 use crate::policy::value::Place;
 use crate::profile::{Decision, Example, Profile, Rule};

@@ -16,8 +16,9 @@ use crate::model::{
     Arg, Denial, ExecFact, Image, Layer, Origin, ProgramFact, ProgramLocation, Request,
 };
 use crate::policy::callers::{callers, is_trusted, lies_in_program_tree};
-use crate::policy::decide::{Asked, Finding, find, verdict};
+use crate::policy::decide::{find, verdict};
 use crate::policy::environment::{BadVariable, bad_variable};
+use crate::policy::finding::{Asked, Finding};
 use crate::policy::{Verdict, refusal};
 use crate::profile::{Class, Profile};
 
@@ -37,28 +38,58 @@ pub fn decide_exec(
     profile: &Profile,
     given: &BTreeMap<String, Arg>,
 ) -> ExecVerdict {
+    let decided = weigh(fact, request, profile, given, |weighed| {
+        verdict(weighed.asked, None, profile, weighed.finding)
+    });
+    match decided {
+        Ok(Verdict::Allow(permit)) => {
+            ExecVerdict::Allow { rule: permit.rule, origin: permit.origin }
+        }
+        Ok(Verdict::Ask(question)) => ExecVerdict::Deny(question.denial),
+        Ok(Verdict::Deny(refusal)) => ExecVerdict::Deny(refusal.denial),
+        Err(denial) => ExecVerdict::Deny(*denial),
+    }
+}
+
+/// One exec, held against the rules.
+pub(super) struct Weighed<'a, 'f> {
+    pub asked: &'a Asked<'f>,
+    /// What the finding is about: the script, where the kernel loads its interpreter for it.
+    pub about: Asked<'f>,
+    pub finding: Finding<'f>,
+}
+
+/// What the rules say about an exec, for whoever makes something of it; or the refusal that comes
+/// before all rules.
+pub(super) fn weigh<T>(
+    fact: &ExecFact,
+    request: &Request,
+    profile: &Profile,
+    given: &BTreeMap<String, Arg>,
+    make: impl FnOnce(Weighed<'_, '_>) -> T,
+) -> Result<T, Box<Denial>> {
     let program = match &fact.image {
         Image::File(program @ ProgramFact::Found { .. }) => program,
         Image::File(ProgramFact::Missing { .. }) => {
-            return refuse(fact, request, "exec.missing", "there is no such program");
+            return Err(refuse(fact, request, "exec.missing", "there is no such program"));
         }
         Image::Nameless { .. } => {
             let reason = "the program has no file: it was made in memory, or has been removed";
-            return refuse(fact, request, "exec.nameless", reason);
+            return Err(refuse(fact, request, "exec.nameless", reason));
         }
         Image::Unreadable { .. } => {
             let reason = "the program may be run and not read, so nobody can see what it is told";
-            return refuse(fact, request, "exec.unreadable", reason);
+            return Err(refuse(fact, request, "exec.unreadable", reason));
         }
     };
     if !is_own_name(fact, program, request, profile) {
         let reason = "the program's first word is not the name it was started by, and some \
                       programs do what that word says";
-        return refuse(fact, request, "exec.first-word", reason);
+        return Err(refuse(fact, request, "exec.first-word", reason));
     }
     let callers = callers(&fact.caller, profile);
     if let Some(problem) = bad_variable(&fact.environment, given, &callers, profile) {
-        return by_variable(fact, request, &problem);
+        return Err(by_variable(fact, request, &problem));
     }
     let asked = Asked {
         argv: &fact.argv,
@@ -71,15 +102,11 @@ pub fn decide_exec(
         own_call: is_own_call(fact, profile),
         layer: Layer::Exec,
     };
-    let finding = match &fact.script {
+    let (about, finding) = match &fact.script {
         Some(script) => find_script(fact, script, &asked, profile),
-        None => find(&asked, profile),
+        None => (asked, find(&asked, profile)),
     };
-    match verdict(&asked, None, profile, finding) {
-        Verdict::Allow(permit) => ExecVerdict::Allow { rule: permit.rule, origin: permit.origin },
-        Verdict::Ask(question) => ExecVerdict::Deny(question.denial),
-        Verdict::Deny(refusal) => ExecVerdict::Deny(refusal.denial),
-    }
+    Ok(make(Weighed { asked: &asked, about, finding }))
 }
 
 /// Whether a program of the system starts itself, and is known to do so with words of its own.
@@ -133,25 +160,28 @@ fn find_script<'a>(
     script: &'a ProgramFact,
     asked: &Asked<'a>,
     profile: &'a Profile,
-) -> Finding<'a> {
+) -> (Asked<'a>, Finding<'a>) {
     let whole = find(asked, profile);
-    let ProgramFact::Found { location, .. } = script else { return whole };
+    let ProgramFact::Found { location, .. } = script else { return (*asked, whole) };
     if !matches!(whole, Finding::Uncovered(_)) || !is_interpreter(asked.program, profile) {
-        return whole;
+        return (*asked, whole);
     }
-    match (location, &profile.exec.workspace_programs) {
+    let about = match (location, &profile.exec.workspace_programs) {
         (ProgramLocation::System | ProgramLocation::Toolchain, _) => {
             // The kernel puts the script's path behind the interpreter and its one option.
             let from = fact.argv.iter().position(|it| *it == fact.spelled);
-            match from.and_then(|it| fact.argv.get(it..)) {
-                Some(argv) => find(&Asked { argv, program: script, ..*asked }, profile),
-                None => whole,
-            }
+            from.and_then(|it| fact.argv.get(it..)).map(|argv| Asked {
+                argv,
+                program: script,
+                ..*asked
+            })
         }
-        (ProgramLocation::Workspace, Some(_)) => {
-            find(&Asked { program: script, ..*asked }, profile)
-        }
-        (ProgramLocation::Workspace, None) | (ProgramLocation::Elsewhere, _) => whole,
+        (ProgramLocation::Workspace, Some(_)) => Some(Asked { program: script, ..*asked }),
+        (ProgramLocation::Workspace, None) | (ProgramLocation::Elsewhere, _) => None,
+    };
+    match about {
+        Some(about) => (about, find(&about, profile)),
+        None => (*asked, whole),
     }
 }
 
@@ -163,7 +193,7 @@ fn is_interpreter(program: &ProgramFact, profile: &Profile) -> bool {
     known.is_some_and(|it| matches!(it.class, Class::Interpreter | Class::Shell | Class::Wrapper))
 }
 
-fn by_variable(fact: &ExecFact, request: &Request, problem: &BadVariable<'_>) -> ExecVerdict {
+fn by_variable(fact: &ExecFact, request: &Request, problem: &BadVariable<'_>) -> Box<Denial> {
     let (reason, next) = match problem {
         BadVariable::Malformed { entry } => (
             format!("`{entry}` in the environment is no `NAME=value`"),
@@ -181,12 +211,12 @@ fn by_variable(fact: &ExecFact, request: &Request, problem: &BadVariable<'_>) ->
             format!("start the program without `{name}`, or with the value it had"),
         ),
     };
-    ExecVerdict::Deny(Denial { reason, next, ..denial(fact, request, "exec.environment") })
+    Box::new(Denial { reason, next, ..denial(fact, request, "exec.environment") })
 }
 
-fn refuse(fact: &ExecFact, request: &Request, rule: &str, reason: &str) -> ExecVerdict {
+fn refuse(fact: &ExecFact, request: &Request, rule: &str, reason: &str) -> Box<Denial> {
     let next = "start the program from its file, by its name".to_owned();
-    ExecVerdict::Deny(Denial { reason: reason.to_owned(), next, ..denial(fact, request, rule) })
+    Box::new(Denial { reason: reason.to_owned(), next, ..denial(fact, request, rule) })
 }
 
 fn denial(fact: &ExecFact, request: &Request, rule: &str) -> Denial {
@@ -197,7 +227,7 @@ fn denial(fact: &ExecFact, request: &Request, rule: &str) -> Denial {
         object: if fact.argv.is_empty() {
             fact.spelled.to_string()
         } else {
-            refusal::command_text(&fact.argv)
+            refusal::shown(&fact.argv)
         },
         reason: String::new(),
         origin: None,
@@ -213,20 +243,8 @@ mod tests {
 
     use super::*;
     use crate::model::{Ancestor, Caller, Ids, Level, Streams, Tree};
-    use crate::policy::fixture::{allow, argv, operands, origin, profile, program, rule};
+    use crate::policy::fixture::{allow, argv, found, operands, origin, profile, program, rule};
     use crate::profile::{Argument, Decision, Grant, Rule, Style, ValueType, When};
-
-    fn found(path: &str, location: ProgramLocation) -> ProgramFact {
-        ProgramFact::Found {
-            path: PathBuf::from(path),
-            canonical: PathBuf::from(path),
-            location,
-            device: 1,
-            inode: 1,
-            setid: false,
-            executable: true,
-        }
-    }
 
     fn system(name: &str) -> ProgramFact {
         found(&format!("/usr/bin/{name}"), ProgramLocation::System)

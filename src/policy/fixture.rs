@@ -1,9 +1,9 @@
 //! Small profiles for the tests of this module.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::model::{Arg, Bytes, Count, Digest, Level, Origin, Span};
+use crate::model::{Arg, Bytes, Count, Digest, Level, Origin, ProgramFact, ProgramLocation, Span};
 use crate::policy::value::Place;
 use crate::profile::{
     Argument, Audit, Class, Decision, Durable, Entry, Environment, Example, Exec, Filesystem,
@@ -138,4 +138,17 @@ pub(super) fn argv(text: &str) -> Vec<Arg> {
 
 pub(super) fn example(text: &str) -> Example {
     Example { argv: argv(text), line: 9 }
+}
+
+/// A program at this path, of the usual kind.
+pub(super) fn found(path: &str, location: ProgramLocation) -> ProgramFact {
+    ProgramFact::Found {
+        path: PathBuf::from(path),
+        canonical: PathBuf::from(path),
+        location,
+        device: 1,
+        inode: 1,
+        setid: false,
+        executable: true,
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! | file | says |
 //! |---|---|
+//! | `finding` | what the rules can say about a command |
 //! | `decide` | which rules fire, and which of them wins |
 //! | `exec` | what of that holds when a task of the run starts a program |
 //! | `callers` | who starts it, for rules that hold only for what somebody starts |
@@ -15,6 +16,9 @@
 //! | `loose` | whether a word could be what another rule is about: in doubt, yes |
 //! | `refusal` | how a no is worded |
 //! | `examples` | whether rules do what their examples say |
+//! | `package` | what a script of the project is certain to start |
+//! | `lesson` | what a run shows that no rule covers |
+//! | `propose` | the rule that would cover it, as text |
 //! | `shell` | the words of a text for a shell, where they are certain |
 //! | `words` | the words of a string that needs no shell |
 //!
@@ -28,10 +32,14 @@ mod decide;
 mod environment;
 mod examples;
 mod exec;
+mod finding;
 #[cfg(test)]
 mod fixture;
 mod grammar;
+mod lesson;
 mod loose;
+mod package;
+mod propose;
 mod refusal;
 mod sed;
 pub mod shell;
@@ -48,6 +56,9 @@ use crate::profile::Power;
 pub use decide::decide;
 pub use examples::{ExampleFailure, check_examples};
 pub use exec::{ExecVerdict, decide_exec};
+pub use lesson::{LEARNED, Lesson, lesson};
+pub use package::{NamedScript, PackageScript, decide_package_script, named_script};
+pub use propose::{Breadth, Proposed, Scene, propose};
 
 /// "Decided: yes." Only [`decide`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -120,12 +131,11 @@ pub struct Question {
 /// that these levels need.
 pub fn without_grant(request: &Request, permit: &Permit) -> Refusal {
     let level = request.level;
-    let words: Vec<String> = request.argv.iter().map(ToString::to_string).collect();
     let denial = Denial {
         layer: Layer::Policy,
         rule: "grant".to_owned(),
         level,
-        object: words.join(" "),
+        object: refusal::shown(&request.argv),
         reason: format!(
             "rule `{}` allows it, but level {level} needs a signed grant, which this version cannot check",
             permit.rule()

@@ -7,9 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::{Arg, Denial, ProgramFact};
-use crate::policy::decide::{
-    Asked, Command, Finding, Nearest, ProgramProblem, allow_rules, final_name, find, judge,
-};
+use crate::policy::decide::{allow_rules, final_name, find, judge};
+use crate::policy::finding::{Asked, Command, Finding, Nearest, ProgramProblem};
 use crate::policy::grammar::{Misfit, Problem};
 use crate::policy::shell::{self, Undecidable};
 use crate::policy::{Question, Refusal};
@@ -108,7 +107,7 @@ pub(super) fn unsure_question(asked: &Asked<'_>, why: &Undecidable) -> Question 
 
 /// The refusal of a command is that of the text in which it stands.
 pub(super) fn put_in_text(denial: &mut Denial, asked: &Asked<'_>, command: &[Arg]) {
-    denial.object = command_text(asked.argv);
+    denial.object = shown(asked.argv);
     denial.reason = format!("in its text, `{}`: {}", command_text(command), denial.reason);
 }
 
@@ -126,7 +125,10 @@ pub(super) fn by_program(
         ProgramProblem::Missing { searched } => return missing(asked, ladder, searched),
         ProgramProblem::SetId { path } => (
             "exec.set-id",
-            format!("`{}` has a set-id bit and would run as someone else", shown(path)),
+            format!(
+                "`{}` has a set-id bit or capabilities of its own, and would run with rights that its caller has not",
+                shown(path)
+            ),
             None,
         ),
         ProgramProblem::NotExecutable { path } => (
@@ -437,13 +439,19 @@ fn denial(asked: &Asked<'_>, rule: &str) -> Denial {
         layer: asked.layer,
         rule: rule.to_owned(),
         level: asked.level,
-        object: command_text(asked.argv),
+        object: shown(asked.argv),
         reason: String::new(),
         origin: None,
         allow_with: None,
         next: String::new(),
         count: 1,
     }
+}
+
+/// The command line as it was typed: of the words with which rung runs a shell's text, only those
+/// that somebody asked for.
+pub(super) fn shown(argv: &[Arg]) -> String {
+    command_text(&shell::typed(argv).unwrap_or_else(|| argv.to_vec()))
 }
 
 /// The command line as a person would write it, cut where it gets long.

@@ -8,6 +8,7 @@
 //! | file | says |
 //! |---|---|
 //! | `script` | what a text that was understood is made of |
+//! | `certain` | the commands whose words are all certain |
 //! | `charset` | which characters may stand in a text at all |
 //! | `read` | the reader |
 //! | `undecidable` | why a text is not understood, in words |
@@ -22,6 +23,7 @@
 
 mod builtin;
 mod call;
+mod certain;
 mod charset;
 mod foreseen;
 mod judge;
@@ -30,8 +32,9 @@ mod scan;
 mod script;
 mod undecidable;
 
-pub(super) use call::call;
+pub(super) use call::{call, typed};
 pub use call::{carried, may_have_text};
+pub(super) use certain::{Certain, certain};
 pub use foreseen::Foreseen;
 pub use judge::TEXT;
 pub(super) use judge::{UNDECIDED, judge_text};

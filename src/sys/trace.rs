@@ -49,6 +49,28 @@ pub(crate) fn number_before(task: i32) -> Result<i32, Errno> {
     i32::try_from(message).map_err(|_| Errno::ESRCH)
 }
 
+/// Where the stack of a stopped task begins. Linux 5.3.
+pub(crate) fn stack(task: i32) -> Result<u64, Errno> {
+    const GET_SYSCALL_INFO: usize = 0x420e;
+    /// The beginning of `struct ptrace_syscall_info`: what kind of stop, which architecture, then
+    /// where the next instruction is and where the stack.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Information {
+        kind: u32,
+        arch: u32,
+        instruction: u64,
+        stack: u64,
+    }
+    let mut information = Information::default();
+    let address = (&raw mut information).expose_provenance();
+    let arguments = [GET_SYSCALL_INFO, word(task), size_of::<Information>(), address, 0, 0];
+    // SAFETY: the kernel stores as many bytes as it is told the structure has, which outlives the
+    // call.
+    unsafe { raw(libc::SYS_ptrace, arguments) }?;
+    Ok(information.stack)
+}
+
 /// The next stop of any task that this process traces, if there is one. Says nothing of tasks that
 /// ended.
 pub(crate) fn next_stop() -> Result<Option<(i32, Stop)>, Errno> {

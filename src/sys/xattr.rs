@@ -1,8 +1,9 @@
 //! Extended attributes of what a path leads to.
 
 use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::{Errno, raw};
+use super::{Errno, raw, word};
 
 /// The names and values of one object are never longer together (linux/limits.h).
 const LIST_BYTES_MAX: usize = 65536;
@@ -26,6 +27,35 @@ pub(crate) fn get(path: &CStr, name: &CStr) -> Result<Option<Vec<u8>>, Errno> {
             Ok(Some(value))
         }
         Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Where a program's own capabilities are kept (capabilities(7)).
+const CAPABILITY: &CStr = c"security.capability";
+
+/// Whether the file gives whoever starts it capabilities. `path` may be a link that only the
+/// kernel can follow.
+pub(crate) fn gives_capabilities(path: &CStr) -> Result<bool, Errno> {
+    let arguments =
+        [path.as_ptr().expose_provenance(), CAPABILITY.as_ptr().expose_provenance(), 0, 0, 0, 0];
+    // SAFETY: both names are C strings that outlive the call, and without room only the length
+    // comes back.
+    there(unsafe { raw(libc::SYS_getxattr, arguments) })
+}
+
+/// The same of an open file.
+pub(crate) fn open_gives_capabilities(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let arguments = [word(file.as_raw_fd()), CAPABILITY.as_ptr().expose_provenance(), 0, 0, 0, 0];
+    // SAFETY: the name is a C string that outlives the call, and without room only the length
+    // comes back.
+    there(unsafe { raw(libc::SYS_fgetxattr, arguments) })
+}
+
+fn there(length: Result<usize, Errno>) -> Result<bool, Errno> {
+    match length {
+        Ok(_) => Ok(true),
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(false),
         Err(errno) => Err(errno),
     }
 }

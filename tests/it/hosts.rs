@@ -84,6 +84,7 @@ pub(crate) fn full() -> HostFacts {
             .to_vec(),
         nameservers: Vec::new(),
         paths: PathMap::new(),
+        repositories: Vec::new(),
         user_home: None,
     };
     for path in DIRECTORIES {

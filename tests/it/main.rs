@@ -1,6 +1,7 @@
 //! Tests that run anywhere: no kernel feature, no root, no network.
 #![cfg(test)]
 
+mod catalogue;
 mod chain;
 mod cli;
 mod commands;

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::task::{self, PATH_BYTES_MAX, Words, as_path};
-use crate::model::{Image, ProgramFact};
+use crate::model::{Image, ProgramFact, ProgramLocation, is_plain};
 use crate::plan::ExecPlan;
 use crate::sys::descriptor::{self, Identity};
+use crate::sys::xattr;
 
 /// As many interpreters as the kernel follows (fs/exec.c).
 const INTERPRETERS_MAX: usize = 5;
@@ -40,6 +41,7 @@ pub(super) enum Resolved {
 }
 
 /// What will be loaded, if nothing changes meanwhile.
+#[derive(Clone)]
 pub(super) struct Program {
     pub(super) image: Image,
     /// Of the image.
@@ -142,7 +144,8 @@ impl View<'_> {
             Some(spelled) if spelled != canonical => self.found_at(&spelled).unwrap_or(spelled),
             Some(_) | None => canonical.clone(),
         };
-        let fact = self.fact(path, canonical, identity);
+        let raises = xattr::open_gives_capabilities(opened.as_fd());
+        let fact = self.fact(path, canonical, identity, raises);
         Ok(File { fact, identity, kind })
     }
 
@@ -199,19 +202,38 @@ impl View<'_> {
         Some(path_of(&opened).ok()?.join(name))
     }
 
-    /// An object as the rules see it.
+    /// Whether the run can neither change what the path leads to, nor where it leads.
+    pub(super) fn is_out_of_reach(&self, spelled: &[u8], program: &Program) -> bool {
+        let kept = |path: &Path| {
+            let place = self.plan.location(path);
+            matches!(place, ProgramLocation::System | ProgramLocation::Toolchain)
+        };
+        let is_kept = |it: &ProgramFact| match it {
+            ProgramFact::Found { path, canonical, .. } => kept(path) && kept(canonical),
+            ProgramFact::Missing { .. } => false,
+        };
+        let Image::File(image) = &program.image else { return false };
+        let path = as_path(spelled);
+        is_plain(&path)
+            && self.plan.location(&path) != ProgramLocation::Workspace
+            && is_kept(image)
+            && program.script.as_ref().is_none_or(is_kept)
+    }
+
+    /// An object as the rules see it. Whose capabilities cannot be told may have some.
     pub(super) fn fact(
         &self,
         path: PathBuf,
         canonical: PathBuf,
         identity: Identity,
+        raises: Result<bool, Errno>,
     ) -> ProgramFact {
         let location = self.plan.location(&path).max(self.plan.location(&canonical));
         ProgramFact::Found {
             location,
             device: identity.device,
             inode: identity.inode,
-            setid: identity.mode & 0o6000 != 0,
+            setid: identity.mode & 0o6000 != 0 || raises.unwrap_or(true),
             executable: identity.mode & 0o111 != 0,
             path,
             canonical,

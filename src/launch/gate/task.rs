@@ -19,21 +19,44 @@ pub(super) const PATH_BYTES_MAX: usize = 4096;
 /// Words and variables together, one longer than the kernel's largest stack would hold.
 const WORDS_BYTES_MAX: usize = 6 << 20;
 const PAGE: usize = 4096;
+/// Buffers that are kept for the next task, and how large one may be.
+const PAGES_KEPT: usize = 16;
+const BYTES_KEPT: usize = 16 * PAGE;
 const POINTER: usize = size_of::<u64>();
 /// `/proc/PID/stat`, whose longest part is a name of 16 bytes.
 const STAT_BYTES_MAX: usize = 1024;
 
 /// The memory of a task that waits for an answer, page by page.
+#[derive(Default)]
 pub(super) struct Memory {
     task: i32,
-    /// By address, as far as each could be read.
-    pages: BTreeMap<u64, Vec<u8>>,
+    /// The one that was looked at last.
+    page: Page,
+    /// The others, by address.
+    pages: BTreeMap<u64, Page>,
     left: usize,
+    /// Pages of earlier tasks, to be used again.
+    spare: Vec<Page>,
+}
+
+/// As far as it could be read, and at least one byte; empty where nothing has been.
+#[derive(Default)]
+struct Page {
+    start: u64,
+    bytes: Vec<u8>,
 }
 
 impl Memory {
-    pub(super) fn of(task: i32) -> Self {
-        Self { task, pages: BTreeMap::new(), left: 2 * WORDS_BYTES_MAX }
+    /// Forgets what is known, and looks at another task from now on.
+    pub(super) fn turn_to(&mut self, task: i32) {
+        self.task = task;
+        self.left = 2 * WORDS_BYTES_MAX;
+        self.page.bytes.clear();
+        while let Some((_, page)) = self.pages.pop_first() {
+            if self.spare.len() < PAGES_KEPT {
+                self.spare.push(page);
+            }
+        }
     }
 
     /// The C string at `address`, without its NUL byte.
@@ -68,6 +91,10 @@ impl Memory {
     }
 
     fn pointer(&mut self, at: u64) -> Result<u64, Errno> {
+        // Hardly ever across the end of a page.
+        if let Some(bytes) = self.from(at)?.first_chunk() {
+            return Ok(u64::from_ne_bytes(*bytes));
+        }
         let mut bytes = [0; POINTER];
         for (offset, slot) in (0..).zip(&mut bytes) {
             let address = at.checked_add(offset).ok_or(Errno::EFAULT)?;
@@ -99,16 +126,94 @@ impl Memory {
     /// What can be read from `address` to the end of its page: at least one byte.
     fn from(&mut self, address: u64) -> Result<&[u8], Errno> {
         let start = address & !(PAGE as u64 - 1);
-        if !self.pages.contains_key(&start) {
-            self.left = self.left.checked_sub(PAGE).ok_or(Errno::E2BIG)?;
-            let mut page = vec![0; PAGE];
-            let length = trace::read_memory(self.task, start, &mut page)?;
-            page.truncate(length);
-            self.pages.insert(start, page);
+        if self.page.bytes.is_empty() || self.page.start != start {
+            self.turn_page(start)?;
         }
-        let page = self.pages.get(&start).ok_or(Errno::EFAULT)?;
         let offset = usize::try_from(address - start).map_err(|_| Errno::EFAULT)?;
-        page.get(offset..).filter(|it| !it.is_empty()).ok_or(Errno::EFAULT)
+        self.page.bytes.get(offset..).filter(|it| !it.is_empty()).ok_or(Errno::EFAULT)
+    }
+
+    fn turn_page(&mut self, start: u64) -> Result<(), Errno> {
+        let next = if let Some(known) = self.pages.remove(&start) {
+            known
+        } else {
+            self.left = self.left.checked_sub(PAGE).ok_or(Errno::E2BIG)?;
+            let mut page = self.spare.pop().unwrap_or_default();
+            page.start = start;
+            page.bytes.resize(PAGE, 0);
+            let length = trace::read_memory(self.task, start, &mut page.bytes)?;
+            page.bytes.truncate(length);
+            page
+        };
+        let before = std::mem::replace(&mut self.page, next);
+        if !before.bytes.is_empty() {
+            self.pages.insert(before.start, before);
+        } else if self.spare.len() < PAGES_KEPT {
+            self.spare.push(before);
+        }
+        Ok(())
+    }
+
+    /// Whether the image that the task has just loaded was given these words and variables, by the
+    /// stack that the kernel made for it; `stack` is where that begins. `false` also where the stack
+    /// is not what this program's own would be, or cannot be read.
+    pub(super) fn was_given(
+        &mut self,
+        task: i32,
+        stack: u64,
+        words: &Words,
+        variables: &Words,
+    ) -> bool {
+        /// The vector for the loader, random bytes, the name of the platform, and what aligns them.
+        const BETWEEN: usize = 4096;
+        let (count, variable_count) = (words.count(), variables.count());
+        let strings = words.bytes.len() + variables.bytes.len();
+        let pointers = POINTER * (count + variable_count + 3);
+        let mut page = self.spare.pop().unwrap_or_default();
+        page.bytes.resize(pointers + BETWEEN + strings, 0);
+        let length = trace::read_memory(task, stack, &mut page.bytes).unwrap_or(0);
+        let seen = page.bytes.get(..length).unwrap_or_default();
+        let same =
+            Stack { start: stack, bytes: seen }.holds((words, count), (variables, variable_count));
+        if self.spare.len() < PAGES_KEPT && page.bytes.len() <= BYTES_KEPT {
+            self.spare.push(page);
+        }
+        same
+    }
+}
+
+/// What lies on the stack of an image at its first instruction: how many words there are, where each
+/// is, a null, where each variable is, a null; further up the words themselves, and right behind them
+/// the variables (`create_elf_tables` and `bprm_execve`).
+struct Stack<'a> {
+    start: u64,
+    bytes: &'a [u8],
+}
+
+impl Stack<'_> {
+    fn holds(&self, words: (&Words, usize), variables: (&Words, usize)) -> bool {
+        let ((words, count), (variables, variable_count)) = (words, variables);
+        let first = self.number(1);
+        let behind = |it: u64| it.checked_add(words.bytes.len() as u64);
+        let variable = if variable_count == 0 { Some(0) } else { first.and_then(behind) };
+        self.number(0) == Some(count as u64)
+            && self.number(count + 1) == Some(0)
+            && self.number(count + 2) == variable
+            && self.number(count + variable_count + 2) == Some(0)
+            && first.is_some_and(|at| {
+                self.has(at, &words.bytes)
+                    && behind(at).is_some_and(|at| self.has(at, &variables.bytes))
+            })
+    }
+
+    fn number(&self, index: usize) -> Option<u64> {
+        let bytes = self.bytes.get(index * POINTER..)?.first_chunk()?;
+        Some(u64::from_ne_bytes(*bytes))
+    }
+
+    fn has(&self, at: u64, text: &[u8]) -> bool {
+        let offset = at.checked_sub(self.start).and_then(|it| usize::try_from(it).ok());
+        offset.and_then(|it| self.bytes.get(it..)).is_some_and(|it| it.starts_with(text))
     }
 }
 
@@ -126,6 +231,10 @@ impl Words {
         }
         // Split at every NUL byte, so no word can have one.
         whole.split(|it| *it == 0).filter_map(|it| Arg::new(it).ok()).collect()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.bytes.split(|it| *it == 0).count() - 1
     }
 
     pub(super) fn push(&mut self, word: &[u8]) {
@@ -238,7 +347,8 @@ mod tests {
         let list: Vec<usize> =
             texts.iter().map(|it| it.as_ptr().expose_provenance()).chain([0]).collect();
         let own = i32::try_from(std::process::id()).unwrap();
-        let mut memory = Memory::of(own);
+        let mut memory = Memory::default();
+        memory.turn_to(own);
         let words = memory.words(list.as_ptr().expose_provenance() as u64).unwrap();
         assert_eq!(words.bytes, b"ls\0\0a b\0");
         let list: Vec<String> = words.list().iter().map(ToString::to_string).collect();
@@ -250,5 +360,62 @@ mod tests {
         let long = c"0123456789".as_ptr().expose_provenance() as u64;
         assert_eq!(memory.string(long, 11).unwrap(), b"0123456789");
         assert_eq!(memory.string(long, 10), Err(Errno::ENAMETOOLONG));
+    }
+
+    /// A stack as the kernel makes it, at an address, for these words and variables.
+    fn stack(start: u64, words: &[&str], variables: &[&str]) -> Vec<u8> {
+        const BETWEEN: usize = 64;
+        let pointers = words.len() + variables.len() + 3;
+        let mut at = start + (pointers * POINTER + BETWEEN) as u64;
+        let mut numbers = vec![words.len() as u64];
+        let mut strings = Vec::new();
+        for list in [words, variables] {
+            for text in list {
+                numbers.push(at);
+                at += text.len() as u64 + 1;
+                strings.extend_from_slice(text.as_bytes());
+                strings.push(0);
+            }
+            numbers.push(0);
+        }
+        let mut bytes: Vec<u8> = numbers.iter().flat_map(|it| it.to_ne_bytes()).collect();
+        bytes.extend([0xee; BETWEEN]);
+        bytes.extend(strings);
+        bytes
+    }
+
+    #[test]
+    fn a_stack_says_what_an_image_was_given_and_nothing_else() {
+        let list = |texts: &[&str]| {
+            let mut words = Words::default();
+            for it in texts {
+                words.push(it.as_bytes());
+            }
+            words
+        };
+        let start = 0x7fff_0000;
+        let holds = |bytes: &[u8], words: &[&str], variables: &[&str]| {
+            let (words, variables) = (list(words), list(variables));
+            let counts = (words.count(), variables.count());
+            Stack { start, bytes }.holds((&words, counts.0), (&variables, counts.1))
+        };
+        let bytes = stack(start, &["ls", "-l", ""], &["A=1", "B=2"]);
+        assert!(holds(&bytes, &["ls", "-l", ""], &["A=1", "B=2"]));
+        for (words, variables) in [
+            (&["ls", "-l"][..], &["A=1", "B=2"][..]),
+            (&["ls", "-l", "", "A=1"], &["B=2"]),
+            (&["ls", "-x", ""], &["A=1", "B=2"]),
+            (&["ls", "-l", ""], &["A=1", "B=3"]),
+            (&["ls", "-l", ""], &["A=1"]),
+            (&["ls", "-l", ""], &[]),
+            (&["ls", "-l", ""], &["A=1", "B=2", "C=3"]),
+        ] {
+            assert!(!holds(&bytes, words, variables), "{words:?} {variables:?}");
+        }
+        let without = stack(start, &["ls"], &[]);
+        assert!(holds(&without, &["ls"], &[]) && !holds(&without, &["ls"], &["A=1"]));
+        for end in 0..bytes.len() {
+            assert!(!holds(&bytes[..end], &["ls", "-l", ""], &["A=1", "B=2"]), "cut off at {end}");
+        }
     }
 }

@@ -20,18 +20,48 @@ struct Short {
     subcommand: &'static [u8],
     option: &'static [u8],
     carries: Carries,
+    /// Letters that may stand before the option's own in one word: `-sSu name:secret`.
+    flags: &'static [u8],
 }
 
-const MYSQL: &[&[u8]] =
-    &[b"mysql", b"mysqldump", b"mysqladmin", b"mysqlimport", b"mariadb", b"mariadb-dump"];
+const MYSQL: &[&[u8]] = &[
+    b"mysql",
+    b"mysqldump",
+    b"mysqladmin",
+    b"mysqlimport",
+    b"mysqlcheck",
+    b"mysqlpump",
+    b"mysqlshow",
+    b"mysqlslap",
+    b"mysqlsh",
+    b"mycli",
+    b"mariadb",
+    b"mariadb-admin",
+    b"mariadb-dump",
+];
+const MYSQL_FLAGS: &[u8] = b"ABbCcEfGHIiKLNnQqrsTtvWwX";
 const HTTPIE: &[&[u8]] = &[b"http", b"https", b"xh"];
+const CURL: &[&[u8]] = &[b"curl", b"curlie"];
+const CURL_FLAGS: &[u8] = b"0123456aBfGgIijJklLMnNOpqRsSvVZ#";
 
 const SHORTS: &[Short] = &[
-    short(MYSQL, b"", b"-p", Carries::Attached),
+    Short { flags: MYSQL_FLAGS, ..short(MYSQL, b"", b"-p", Carries::Attached) },
     short(&[b"7z", b"7za", b"7zz"], b"", b"-p", Carries::Attached),
     short(&[b"sshpass"], b"", b"-p", Carries::Value),
-    short(&[b"mongo", b"mongosh", b"mongodump", b"mongorestore"], b"", b"-p", Carries::Value),
-    short(&[b"docker", b"podman", b"buildah", b"oc", b"helm"], b"login", b"-p", Carries::Value),
+    short(
+        &[b"mongo", b"mongosh", b"mongodump", b"mongorestore", b"mongoexport", b"mongoimport"],
+        b"",
+        b"-p",
+        Carries::Value,
+    ),
+    short(&[b"cqlsh", b"rabbitmqadmin"], b"", b"-p", Carries::Value),
+    short(
+        &[b"docker", b"podman", b"buildah", b"nerdctl", b"crane", b"oc", b"helm", b"az", b"cf"],
+        b"login",
+        b"-p",
+        Carries::Value,
+    ),
+    short(&[b"skopeo", b"podman", b"buildah"], b"", b"--creds", Carries::After(b':')),
     short(&[b"redis-cli"], b"", b"-a", Carries::Value),
     short(
         &[b"ldapsearch", b"ldapadd", b"ldapmodify", b"ldapdelete", b"ldapwhoami"],
@@ -53,13 +83,13 @@ const SHORTS: &[Short] = &[
         b"-P",
         Carries::Value,
     ),
-    short(&[b"curl"], b"", b"-u", Carries::After(b':')),
-    short(&[b"curl"], b"", b"-U", Carries::After(b':')),
-    short(&[b"curl"], b"", b"--user", Carries::After(b':')),
-    short(&[b"curl"], b"", b"--proxy-user", Carries::After(b':')),
+    Short { flags: CURL_FLAGS, ..short(CURL, b"", b"-u", Carries::After(b':')) },
+    Short { flags: CURL_FLAGS, ..short(CURL, b"", b"-U", Carries::After(b':')) },
+    short(CURL, b"", b"--user", Carries::After(b':')),
+    short(CURL, b"", b"--proxy-user", Carries::After(b':')),
     short(HTTPIE, b"", b"-a", Carries::After(b':')),
     short(HTTPIE, b"", b"--auth", Carries::After(b':')),
-    short(&[b"curl"], b"", b"-b", Carries::After(b'=')),
+    Short { flags: CURL_FLAGS, ..short(CURL, b"", b"-b", Carries::After(b'=')) },
     short(&[b"smbclient", b"rpcclient"], b"", b"-U", Carries::After(b'%')),
     short(&[b"lftp"], b"", b"-u", Carries::After(b',')),
     short(&[b"openssl"], b"", b"-pass", Carries::After(b':')),
@@ -73,7 +103,25 @@ const fn short(
     option: &'static [u8],
     carries: Carries,
 ) -> Short {
-    Short { programs, subcommand, option, carries }
+    Short { programs, subcommand, option, carries, flags: b"" }
+}
+
+impl Short {
+    /// How much of the word is the option, with what stands before it and a `=` behind a long one.
+    fn spelled(&self, word: &[u8]) -> Option<usize> {
+        let [b'-', letter] = self.option else {
+            let rest = word.strip_prefix(self.option)?;
+            return match rest {
+                [] => Some(word.len()),
+                [b'=', ..] => Some(self.option.len() + 1),
+                [..] => None,
+            };
+        };
+        let letters = word.strip_prefix(b"-").filter(|it| !it.starts_with(b"-"))?;
+        let at = letters.iter().position(|it| it == letter)?;
+        let before = part(letters, 0..at);
+        before.iter().all(|it| self.flags.contains(it)).then_some(at + 2)
+    }
 }
 
 /// The secrets of each word of a command line. Programs are looked for in every word, so that
@@ -116,7 +164,7 @@ fn notice(word: &[u8], seen: &mut [Seen]) {
     }
 }
 
-/// Which words are text for an interpreter: what follows `-c`, `-lc`, `-e`.
+/// Which words are text for an interpreter: what follows `-c`, `-lc`, `-e` or `-c --`.
 pub(super) fn scripts(words: &[&[u8]]) -> Vec<bool> {
     let script = |option: &[u8]| {
         let letters = option.strip_prefix(b"-").filter(|it| !it.is_empty() && it.len() <= 5);
@@ -124,8 +172,13 @@ pub(super) fn scripts(words: &[&[u8]]) -> Vec<bool> {
             it.iter().all(u8::is_ascii_alphabetic) && (it.ends_with(b"c") || it.ends_with(b"e"))
         })
     };
-    let before = std::iter::once(None).chain(words.iter().map(Some));
-    words.iter().zip(before).map(|(_, before)| before.is_some_and(|it| script(it))).collect()
+    let before = |at: usize, back: usize| at.checked_sub(back).and_then(|it| words.get(it));
+    let follows = |at: usize, back: usize| before(at, back).is_some_and(|it| script(it));
+    let is_script = |at: usize| match before(at, 1) {
+        Some(end) if **end == *b"--" => follows(at, 2),
+        Some(_) | None => follows(at, 1),
+    };
+    (0..words.len()).map(is_script).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -140,15 +193,14 @@ fn base_name(word: &[u8]) -> &[u8] {
 
 /// Nothing where no rule is about this option.
 fn short_option(seen: &[Seen], word: &[u8], next: Option<&[u8]>) -> Option<Vec<(Word, Span)>> {
-    let (rule, _) = SHORTS.iter().zip(seen).find(|(rule, seen)| {
-        let long = rule.option.len() > 2;
-        let spelled = if long { word == rule.option } else { word.starts_with(rule.option) };
-        let subcommand = rule.subcommand.is_empty() || seen.subcommand;
-        seen.program && subcommand && spelled
-    })?;
-    let attached = word.len() > rule.option.len();
+    let is_about = |(rule, seen): &(&Short, &Seen)| {
+        seen.program && (rule.subcommand.is_empty() || seen.subcommand)
+    };
+    let mut about = SHORTS.iter().zip(seen).filter(is_about);
+    let (rule, length) = about.find_map(|(rule, _)| Some((rule, rule.spelled(word)?)))?;
+    let attached = word.len() > length;
     let (place, start, value) = match (attached, rule.carries, next) {
-        (true, _, _) => (Word::This, rule.option.len(), part(word, rule.option.len()..word.len())),
+        (true, _, _) => (Word::This, length, part(word, length..word.len())),
         (false, Carries::Attached, _) | (false, _, None) => return Some(Vec::new()),
         (false, _, Some(next)) => (Word::Next, 0, next),
     };

@@ -63,19 +63,32 @@ impl Redactor {
         Self { listed: Listed::new(secrets) }
     }
 
+    /// Knows what is a secret in this command line, for texts that quote words of it.
+    pub fn of_argv(argv: &[Arg]) -> Self {
+        let found = Self::default().spans(argv);
+        let secrets = argv.iter().zip(&found).flat_map(|(word, spans)| {
+            spans.iter().map(|span| part(word.as_bytes(), span.bytes.clone()))
+        });
+        Self::new(&secrets.collect::<Vec<_>>())
+    }
+
     /// Cleans a command line, where one word says what the next one is; returns how many secrets
     /// were found.
     pub fn argv(&self, argv: &mut [Arg]) -> usize {
+        let found = self.spans(argv);
+        argv.iter_mut().zip(found).map(|(word, spans)| replace_word(word, spans)).sum()
+    }
+
+    /// The secrets of each word.
+    fn spans(&self, argv: &[Arg]) -> Vec<Vec<Span>> {
         let words: Vec<&[u8]> = argv.iter().map(Arg::as_bytes).collect();
-        let found = flags::find(&words);
+        let mut found = flags::find(&words);
         let scripts = flags::scripts(&words);
-        let mut count = 0;
-        for ((word, mut spans), script) in argv.iter_mut().zip(found).zip(scripts) {
+        for ((word, spans), script) in words.iter().zip(&mut found).zip(scripts) {
             let reading = if script { Reading::Text } else { Reading::Word };
-            self.find(word.as_bytes(), reading, &mut spans);
-            count += replace_word(word, spans);
+            self.find(word, reading, spans);
         }
-        count
+        found
     }
 
     /// Cleans one word that stands for itself, such as a path.
@@ -110,11 +123,22 @@ impl Redactor {
         shapes::find(bytes, spans);
         places::find(bytes, reading, spans);
         if reading == Reading::Text {
-            let words = words_of(bytes);
-            let slices: Vec<&[u8]> = words.iter().map(|word| part(bytes, word.clone())).collect();
-            for (word, found) in words.iter().zip(flags::find(&slices)) {
-                spans.extend(found.into_iter().map(|span| span.at(word.start)));
-            }
+            find_in_words(bytes, 0, 0, spans);
+        }
+    }
+}
+
+/// How deep a command stands in the quotes of another one: `sh -c 'mysql -pX'` in a sentence.
+const QUOTES_MAX: usize = 3;
+
+/// The secrets among the words of a text that lies at `offset`, and of those that are quoted in it.
+fn find_in_words(text: &[u8], offset: usize, depth: usize, spans: &mut Vec<Span>) {
+    let words = words_of(text);
+    let slices: Vec<&[u8]> = words.iter().map(|word| part(text, word.clone())).collect();
+    for ((word, slice), found) in words.iter().zip(&slices).zip(flags::find(&slices)) {
+        spans.extend(found.into_iter().map(|span| span.at(offset + word.start)));
+        if depth < QUOTES_MAX && slice.iter().any(u8::is_ascii_whitespace) {
+            find_in_words(slice, offset + word.start, depth + 1, spans);
         }
     }
 }
@@ -127,7 +151,7 @@ fn words_of(text: &[u8]) -> Vec<Range<usize>> {
         part(text, start..text.len()).iter().position(|byte| !byte.is_ascii_whitespace())
     {
         start += skipped;
-        let quote = text.get(start).copied().filter(|byte| matches!(byte, b'"' | b'\''));
+        let quote = text.get(start).copied().filter(|byte| matches!(byte, b'"' | b'\'' | b'`'));
         let from = start + usize::from(quote.is_some());
         let rest = part(text, from..text.len());
         let ends = |byte: &u8| match quote {

@@ -106,7 +106,7 @@ pub(super) fn is_secret(name: &[u8]) -> bool {
         _ => false,
     });
     let short = match words.last().map(String::as_str) {
-        Some("pass") => true,
+        Some("pass" | "pw") => true,
         // `PWD` and `OLDPWD` are directories.
         Some("pwd") => words.len() > 1,
         Some("auth") => name.starts_with(b"_"),

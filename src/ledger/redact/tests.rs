@@ -80,6 +80,11 @@ fn a_short_option_that_carries_a_secret_is_known_by_its_program() {
     goes(&["curl", "-u", "me:abc", "x"], "curl | -u | me:[redacted:flag] | x");
     goes(&["curl", "-ume:abc"], "curl | -ume:[redacted:flag]");
     goes(&["curl", "--user", "me:abc"], "curl | --user | me:[redacted:flag]");
+    goes(&["curl", "-sSu", "me:abc", "x"], "curl | -sSu | me:[redacted:flag] | x");
+    goes(&["curl", "-sume:abc", "x"], "curl | -sume:[redacted:flag] | x");
+    goes(&["curl", "--user=me:abc"], "curl | --user=me:[redacted:flag]");
+    goes(&["skopeo", "--creds=me:abc"], "skopeo | --creds=me:[redacted:flag]");
+    goes(&["mysql", "-Bpabc"], "mysql | -Bp[redacted:flag]");
     goes(&["http", "-a", "me:abc"], "http | -a | me:[redacted:flag]");
     goes(&["smbclient", "-U", "me%abc"], "smbclient | -U | me%[redacted:flag]");
     goes(&["unzip", "-P", "abc", "a.zip"], "unzip | -P | [redacted:flag] | a.zip");
@@ -170,6 +175,10 @@ fn headers_keep_their_scheme() {
 #[test]
 fn a_script_loses_the_secret_and_keeps_the_rest() {
     goes(
+        &["bash", "-p", "-c", "--", "a; mysql -pabc"],
+        "bash | -p | -c | -- | a; mysql -p[redacted:flag]",
+    );
+    goes(
         &["bash", "-c", "TOKEN=abc ./deploy; rm -rf build"],
         "bash | -c | TOKEN=[redacted:assignment] ./deploy; rm -rf build",
     );
@@ -193,6 +202,21 @@ fn a_script_loses_the_secret_and_keeps_the_rest() {
         &["bash", "-c", "export API_KEY=\"a b\"; ls"],
         "bash | -c | export API_KEY=\"[redacted:assignment]\"; ls",
     );
+}
+
+/// Refusals quote a command in a sentence, and a command may quote another one.
+#[test]
+fn a_secret_goes_out_of_quotes_inside_quotes() {
+    for (text, clean) in [
+        ("in its text, `mysql -pabcd`: no", "in its text, `mysql -p[redacted:flag]`: no"),
+        ("bash -c 'cat x; mysql -pabcd'", "bash -c 'cat x; mysql -p[redacted:flag]'"),
+        ("`sh -c \"curl -u me:abcd x\"`", "`sh -c \"curl -u me:[redacted:flag] x\"`"),
+        ("'mysql -pabcd", "'mysql -p[redacted:flag]"),
+    ] {
+        let mut text = text.to_owned();
+        assert_eq!(Redactor::default().text(&mut text), 1, "{text}");
+        assert_eq!(text, clean);
+    }
 }
 
 #[test]

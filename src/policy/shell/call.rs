@@ -137,6 +137,14 @@ pub(super) fn of_carrier(argv: &[Arg]) -> Option<&Arg> {
     is_carrier.then_some(call.text)
 }
 
+/// The command line that the carrier of a text stands for.
+pub(in crate::policy) fn typed(argv: &[Arg]) -> Option<Vec<Arg>> {
+    let text = of_carrier(argv)?;
+    let call = call(BASH, argv.get(1..)?)?;
+    let words = [BASH.as_bytes()].into_iter().chain(call.kept).chain([&b"-c"[..], text.as_bytes()]);
+    words.map(|it| Arg::new(it).ok()).collect()
+}
+
 /// The words of a command that needs no shell.
 fn alone(command: &Simple) -> Option<Vec<Arg>> {
     let Simple { assignments, redirects, copies, .. } = command;

@@ -13,9 +13,9 @@ use super::call::{Call, is_bash};
 use super::scan;
 use super::{Construct, Fill, Limits, Script, Simple, Step, Target, Undecidable, Word, parse};
 use crate::model::{Arg, Level, Origin};
-use crate::policy::decide::{
-    Allowed, Command, Finding, InText, NESTING_MAX, Nearest, ProgramProblem, WORKSPACE_PROGRAMS,
-    final_name, judge, precedence, strictest,
+use crate::policy::decide::{NESTING_MAX, WORKSPACE_PROGRAMS, final_name, judge, strictest};
+use crate::policy::finding::{
+    Allowed, Command, Finding, InText, Nearest, ProgramProblem, precedence,
 };
 use crate::policy::value::{self, Form, Place};
 use crate::profile::{Decision, Power, Profile, ValueType, WorkspaceMode};

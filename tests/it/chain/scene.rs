@@ -39,6 +39,7 @@ pub(super) fn decision(run: &str, argv: &[&str]) -> Record {
         cwd: word("/tree/core"),
         workspace: word("/tree"),
         gaps: vec![],
+        learning: false,
     }))
 }
 
