@@ -6,6 +6,7 @@ mod audit;
 mod catalogue;
 mod crash;
 mod doctor;
+mod egress;
 mod escape;
 mod exec;
 mod faults;

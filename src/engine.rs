@@ -15,6 +15,7 @@
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
 //! | `launch` | records, launches, concludes |
 //! | `gate` | judges what a run starts, and records it |
+//! | `way_out` | starts the gateway of a run, and asks it what happened |
 //! | `record` | says what is recorded |
 //! | `inspect` | answers questions that run nothing |
 //! | `scenarios` | holds tables of expected verdicts against the profiles |
@@ -37,6 +38,7 @@ pub mod scenarios;
 mod scripts;
 pub mod session;
 mod state;
+mod way_out;
 pub mod why;
 
 use std::collections::BTreeMap;
@@ -52,6 +54,8 @@ pub use self::consider::consider;
 use self::inside::Inside;
 use self::learn::Lessons;
 use self::record::refuse;
+pub use crate::egress::STAGE as GATEWAY;
+use crate::egress::{self, EgressError};
 use crate::host::{self, HostError};
 use crate::launch::LaunchError;
 use crate::launch::watched::WatchError;
@@ -155,6 +159,8 @@ pub enum EngineError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
     #[error(transparent)]
+    Egress(#[from] EgressError),
+    #[error(transparent)]
     Watch(#[from] WatchError),
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -187,6 +193,11 @@ fn outlive_limits() {
     if let Err(errno) = SigSet::from(Signal::SIGXFSZ).thread_block() {
         tracing::debug!(%errno, "SIGXFSZ is not blocked");
     }
+}
+
+/// Becomes the gateway of a run; `main` comes here when the first word says so.
+pub fn gateway() -> u8 {
+    egress::stage()
 }
 
 /// Runs one command and says what became of it. Every failure is an outcome.
@@ -229,6 +240,7 @@ fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
         notes: Vec::new(),
         changes: Vec::new(),
         usage: Usage::default(),
+        network: Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@
 //! ```text
 //!  words    front/    what people and agents touch
 //!  order    engine    decide -> compile -> record -> launch -> conclude
-//!  effects  host  launch/  session/  ledger/           siblings; none names another
+//!  effects  host  launch/  egress/  session/  ledger/  siblings; none names another
 //!  kernel   sys/      one wrapper per system call; `unsafe` lives here and
 //!                                   where `launch` and `host` start a child
 //!  ======== below this line nothing touches files, clock, environment, network or processes
@@ -25,6 +25,7 @@
 //! - An empty list allows nothing; an internal error is a refusal.
 //! - No file is created in the user's tree, and no tree is walked to start a command.
 
+pub mod egress;
 pub mod engine;
 pub mod front;
 pub mod host;

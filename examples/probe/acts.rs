@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use crate::system::{ask, fork, keep, keep_path, keep_text, pause_for_ever, word};
+use crate::talk;
 use crate::{Refused, Tried, Unclear};
 use crate::{exec, steps};
 
@@ -92,8 +93,20 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
         #[cfg(target_arch = "x86_64")]
         ("interrupt", [call, path]) => interrupt(number(call)?, path),
         ("deep", [path]) => deep(Path::new(path)),
+        ("resolve", [name]) => talk::resolve(name),
+        ("fetch", [name, to]) => talk::fetch(name, port(to)?, name, ""),
+        ("fetch", [name, to, host]) => talk::fetch(name, port(to)?, host, ""),
+        ("fetch", [name, to, host, family]) => talk::fetch(name, port(to)?, host, family),
+        ("say", [name, to, words]) => talk::say(name, port(to)?, words),
+        ("upload", [name, to, bytes]) => talk::upload(name, port(to)?, number(bytes)?),
+        ("keep", [name, to, count]) => talk::keep(name, port(to)?, number(count)?),
+        ("datagram", [name, to]) => talk::datagram(name, port(to)?),
         _ => Err(USAGE),
     }
+}
+
+fn port(text: &str) -> Result<u16, Refused> {
+    text.parse().map_err(|_| USAGE)
 }
 
 fn number(text: &str) -> Result<usize, Refused> {

@@ -13,6 +13,7 @@ mod acts;
 mod exec;
 mod steps;
 mod system;
+mod talk;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Unclear {
     NoEffect = 201,
     /// It could not be tried: something it needs beforehand failed.
     NotTried = 202,
+    /// There is no such host.
+    NoName = 203,
 }
 
 /// Why something did not work.

@@ -42,12 +42,12 @@ pub(super) fn consider_inside(
     (inside, beside): (Option<&Inside>, Option<&Beside>),
     around: &Surroundings,
 ) -> Result<Considered, EngineError> {
-    let Settings { ceiling, default_level } = around.settings()?;
+    let settings = around.settings()?;
     if let Some(inside) = inside.filter(|it| !it.disposable) {
         ask.level = ask.level.or(Some(inside.session.manifest.level));
     }
-    let level = ask.level.unwrap_or(default_level);
-    match consider_below(ceiling, level, ask, (inside, beside), around)? {
+    let level = ask.level.unwrap_or(settings.default_level);
+    match consider_below(&settings, level, ask, (inside, beside), around)? {
         Considered::Ready(ready) if ready.request.level.needs_grant() => {
             let Ready { request, permit, profile, .. } = *ready;
             let refusal = policy::without_grant(&request, &permit);
@@ -59,7 +59,7 @@ pub(super) fn consider_inside(
 }
 
 pub(super) fn consider_below(
-    ceiling: Level,
+    settings: &Settings,
     level: Level,
     ask: Ask,
     (inside, beside): (Option<&Inside>, Option<&Beside>),
@@ -93,6 +93,13 @@ pub(super) fn consider_below(
             host.paths.extend(host::look(&wanted)?);
         }
     }
+    if !profile.network.destinations.is_empty() {
+        host.nameservers = match settings.resolver {
+            Some(resolver) => vec![resolver],
+            None => host::nameservers()?,
+        };
+    }
+    let ceiling = settings.ceiling;
     let mut program = program(&argv, &profile, &host, &around.home, (&cwd, &workspace))?;
     if let (Some(inside), Some(word)) = (inside, argv.first()) {
         program = inside.program(word, &cwd, program)?;

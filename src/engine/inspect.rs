@@ -16,7 +16,7 @@ use crate::host;
 use crate::ledger;
 use crate::model::{Cause, HostFacts, Level, Mechanism, Probe};
 use crate::plan;
-use crate::profile::{self, Findings, Layer, Profile, Source};
+use crate::profile::{self, Findings, Layer, Profile, Settings, Source};
 
 /// What has been recorded: reading and checking the ledger.
 pub mod audit {
@@ -38,13 +38,12 @@ pub use crate::plan::{PromiseState, explain as explain_plan};
 /// What this level means here: as [`consider`](super::consider), but nothing of it will run, so
 /// the ceiling does not matter.
 pub fn foresee(ask: Ask, around: &Surroundings) -> Result<Considered, EngineError> {
-    let level = match ask.level {
-        Some(level) => level,
-        None => around.settings()?.default_level,
-    };
+    let settings = around.settings()?;
+    let level = ask.level.unwrap_or(settings.default_level);
     let inside = inside::look_into(&ask, around)?;
     let beside = repository::look(&workspace(&ask, inside.as_ref(), around)?);
-    consider_below(Level::ProductionWrites, level, ask, (inside.as_ref(), beside.as_ref()), around)
+    let settings = Settings { ceiling: Level::ProductionWrites, ..settings };
+    consider_below(&settings, level, ask, (inside.as_ref(), beside.as_ref()), around)
 }
 
 impl Surroundings {

@@ -8,11 +8,12 @@ use super::inside::Inside;
 use super::learn::Lessons;
 use super::record::{conclude, decision, quarantined, redact, start_record};
 use super::repository::Beside;
+use super::way_out::WayOut;
 use super::{EngineError, Ready, Surroundings};
 use crate::launch::gate::Judge;
 use crate::launch::watched::{self, Guarded, Left, List, Settled, Undone, WatchError};
 use crate::launch::{self, Ended, Launch};
-use crate::ledger::{Answer, Decision, Ledger, Record};
+use crate::ledger::{Answer, Decision, ExecEnd, Ledger, Record};
 use crate::model::{Denial, Layer, Level, Outcome, Status, Usage, lies_in};
 use crate::plan::{Receipt, RecordedPlan, SandboxPlan, ViewEntry, Watched, What};
 use crate::profile::Durable;
@@ -55,6 +56,8 @@ pub(super) fn launch(
         Some(it) => (it.watched_root(), it.watched(&watched), it.guarded(guarded)),
     };
     drop((permit, profile));
+    let way_out = RefCell::new(WayOut::start(&plan)?);
+    let gateway = way_out.borrow().channel()?;
     let watch = RefCell::new(None);
     let arm = || -> Result<(), WatchError> {
         let state = &around.directories.state;
@@ -71,8 +74,12 @@ pub(super) fn launch(
     let ended = launch::run(Launch {
         recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
+        gateway,
         file_mask: around.file_mask,
-        before_start: &mut || arm().map_err(|error| error.to_string()),
+        before_start: &mut || {
+            arm().map_err(|error| error.to_string())?;
+            way_out.borrow_mut().ready()
+        },
         judge: Judge {
             decide: &mut |fact| keeper.borrow_mut().decide(fact),
             told: &mut |fact, answer, became| {
@@ -82,13 +89,14 @@ pub(super) fn launch(
         overlapped: &mut || ledger.borrow().sync().map_err(|error| error.to_string()),
         over: &mut || settled = watch.take().map(watched::Watch::settle),
     });
+    let seen = way_out.into_inner().finish();
     let ledger = ledger.into_inner();
     let settled = settled.or_else(|| watch.take().map(watched::Watch::settle)).unwrap_or_default();
     let Settled { undone, changed, left } = match inside {
         Some(inside) => inside.renamed(settled),
         None => settled,
     };
-    let Ended { status, started, usage, mut denials, notes } =
+    let Ended { status, started, usage, mut denials, mut notes } =
         ended.unwrap_or_else(|error| Ended {
             status: Status::Failed { reason: error.to_string() },
             started: false,
@@ -96,6 +104,11 @@ pub(super) fn launch(
             denials: Vec::new(),
             notes: Vec::new(),
         });
+    if started {
+        denials.extend(seen.denials);
+        notes.extend(seen.notes);
+    }
+    let network = seen.traffic;
     let (status, mut records) = match keeper.into_inner().finish() {
         Ok((records, refused)) => {
             denials.extend(refused);
@@ -123,7 +136,15 @@ pub(super) fn launch(
     for denial in &mut denials {
         redact(denial, &request.argv);
     }
-    let status = match conclude(records, &run, &status, usage, &denials, ledger, around) {
+    let end = ExecEnd {
+        run: run.clone(),
+        status: status.clone(),
+        exit_code: status.exit_code(),
+        usage,
+        network: network.clone(),
+        denials: u32::try_from(denials.len()).unwrap_or(u32::MAX),
+    };
+    let status = match conclude(records, end, &denials, ledger, around) {
         Ok(()) => status,
         Err(error) => {
             let reason = format!("the command ran, but its end could not be recorded: {error}");
@@ -139,6 +160,7 @@ pub(super) fn launch(
         notes,
         changes: Vec::new(),
         usage,
+        network,
     })
 }
 

@@ -66,6 +66,7 @@ pub(super) fn refuse(
         notes: Vec::new(),
         changes: Vec::new(),
         usage: Usage::default(),
+        network: Vec::new(),
     })
 }
 
@@ -106,25 +107,18 @@ pub(super) fn start_record(
 
 pub(super) fn conclude(
     mut records: Vec<Record>,
-    run: &str,
-    status: &Status,
-    usage: Usage,
+    end: ExecEnd,
     denials: &[Denial],
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<(), EngineError> {
     records.extend(denials.iter().map(|denial| {
-        let seen = DenialSeen { run: run.to_owned(), denial: denial.clone() };
+        let seen = DenialSeen { run: end.run.clone(), denial: denial.clone() };
         Record::Denial(Box::new(seen))
     }));
-    records.push(Record::ExecEnd(ExecEnd {
-        run: run.to_owned(),
-        status: status.clone(),
-        exit_code: status.exit_code(),
-        usage,
-        denials: u32::try_from(denials.len()).unwrap_or(u32::MAX),
-    }));
-    let elapsed = jiff::SignedDuration::from_millis(i64::try_from(usage.wall_ms).unwrap_or(0));
+    let elapsed = i64::try_from(end.usage.wall_ms).unwrap_or(0);
+    records.push(Record::ExecEnd(end));
+    let elapsed = jiff::SignedDuration::from_millis(elapsed);
     let now = around.now.checked_add(elapsed).unwrap_or(around.now);
     ledger.append(now, &records)?;
     if ledger.checkpoint_due(now)? {

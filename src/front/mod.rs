@@ -51,6 +51,7 @@ pub fn main(
     }
     match words.next() {
         Some(verb) if verb == "run" => run::run(words, &around),
+        Some(verb) if verb == engine::GATEWAY => ExitCode::from(engine::gateway()),
         verb => other(verb.into_iter().chain(words), &around),
     }
 }

@@ -16,6 +16,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -154,10 +155,32 @@ fn probe_all() -> Result<HostFacts, HostError> {
         landlock_abi: landlock.unwrap_or(0),
         cgroup: None,
         state_directories: Vec::new(),
+        nameservers: Vec::new(),
         paths: PathMap::new(),
         repositories: Vec::new(),
         user_home: None,
     })
+}
+
+/// Whom this machine asks for the addresses of names: the first three that `resolv.conf(5)` names.
+pub fn nameservers() -> Result<Vec<SocketAddr>, HostError> {
+    const FILE: &str = "/etc/resolv.conf";
+    const BYTES_MAX: u64 = 64 << 10;
+    const SERVERS_MAX: usize = 3;
+    const PORT: u16 = 53;
+    let failed = |source| HostError::Lookup { path: FILE.into(), source };
+    let file = match fs::File::open(FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.map_err(failed)?,
+    };
+    let mut text = String::new();
+    file.take(BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    let server = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let address = words.next().filter(|it| *it == "nameserver").and_then(|_| words.next())?;
+        Some(SocketAddr::new(address.parse().ok()?, PORT))
+    };
+    Ok(text.lines().filter_map(server).take(SERVERS_MAX).collect())
 }
 
 /// What was tried, each failure with its cause.

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use super::init;
 use super::kit::Kit;
 use super::report::{Failure, Message, Step};
-use super::view;
+use super::{router, view};
 use crate::sys::process::{self, NEW_CGROUP, NEW_MOUNT, NEW_USER, Sharing};
 use crate::sys::{capability, descriptor, landlock, network, pty, seccomp};
 
@@ -72,6 +72,10 @@ fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
         descriptor::close_between(*number, *number).map_err(at(Step::CloseInherited))?;
     }
     map_ids(kit).map_err(at(Step::IdMaps))?;
+    // Before the view, because it needs the host's `/proc`.
+    if let Some(kit) = &kit.router {
+        router::build(kit).map_err(at(Step::Router))?;
+    }
     // Modes below are meant as written; the command gets its own mask back.
     process::file_mask(0);
     let proc = view::build(&kit.view)?;

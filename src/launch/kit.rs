@@ -12,6 +12,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::router::RouterKit;
 use super::{LaunchError, limits};
 use crate::model::{PathKind, Streams};
 use crate::plan::{Access, FsRights, ProcessesBy, SandboxPlan, ViewEntry, What};
@@ -39,6 +40,7 @@ pub(super) struct Kit {
     pub(super) inner_gid_map: Vec<u8>,
     pub(super) view: Vec<Operation>,
     pub(super) loopback: bool,
+    pub(super) router: Option<RouterKit>,
     pub(super) terminal: Option<TerminalKit>,
     /// Carries the listener of the filter to the supervisor, where the run has a gate.
     pub(super) gate: Option<OwnedFd>,
@@ -100,6 +102,12 @@ pub(super) enum Operation {
         path: CString,
         directory: bool,
     },
+    Text {
+        path: CString,
+        text: Vec<u8>,
+        /// The mount point is made first; otherwise it exists in what lies below.
+        make: bool,
+    },
     /// A mount of the object on itself.
     Again {
         path: CString,
@@ -119,6 +127,7 @@ impl Operation {
         | Self::Proc { path, .. }
         | Self::Devices { path, .. }
         | Self::Masked { path, .. }
+        | Self::Text { path, .. }
         | Self::Again { path, .. }
         | Self::Overlay(Overlay { path, .. })
         | Self::Bind(Bind { path, .. })) = self;
@@ -197,6 +206,7 @@ fn is_ours(path: &Path, view: &[ViewEntry]) -> bool {
             | What::Overlay { .. }
             | What::SymbolicLink { .. }
             | What::Proc { .. }
+            | What::Text { .. }
             | What::Masked { .. }
             | What::Pinned { .. }
             | What::Protected { .. } => false,
@@ -216,6 +226,7 @@ fn in_overlay(path: &Path, view: &[ViewEntry]) -> bool {
             | What::SymbolicLink { .. }
             | What::Proc { .. }
             | What::Devices { .. }
+            | What::Text { .. }
             | What::Masked { .. } => Some(false),
         });
     tree.unwrap_or(false)
@@ -275,6 +286,7 @@ fn operation(entry: &ViewEntry, make: bool, merged: bool) -> Result<Operation, L
         What::Devices { shm, files } => {
             Operation::Devices { path, shm: tmpfs(shm.0, files.0, "1777")? }
         }
+        What::Text { text } => Operation::Text { path, text: text.clone().into_bytes(), make },
         What::Masked { kind } => {
             Operation::Masked { path, directory: *kind == PathKind::Directory }
         }

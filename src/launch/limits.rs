@@ -47,6 +47,7 @@ pub(super) fn places(plan: &SandboxPlan) -> Vec<Place> {
             | What::Bind { .. }
             | What::SymbolicLink { .. }
             | What::Proc { .. }
+            | What::Text { .. }
             | What::Masked { .. }
             | What::Pinned { .. }
             | What::Overlay { .. }

@@ -27,6 +27,7 @@ pub mod output;
 mod passed;
 mod quarantine;
 mod report;
+mod router;
 pub mod screen;
 mod streams;
 mod supervise;
@@ -82,6 +83,8 @@ pub enum LaunchError {
     NotWatched(String),
     #[error("the command was ended, because its decision record could not be made durable: {0}")]
     NotDurable(String),
+    #[error("sandbox not established: the plan has a way out, and there is no gateway")]
+    NoGateway,
     #[error(transparent)]
     Relay(#[from] RelayError),
     #[error(transparent)]
@@ -107,6 +110,8 @@ pub struct Launch<'a> {
     pub recorded: RecordedPlan,
     /// The compiled filter that the plan's digest names, as raw instructions.
     pub filter: &'a [syscalls::Instruction],
+    /// Where the sockets of the way out go, if the plan has one: the other end is the gateway's.
+    pub gateway: Option<OwnedFd>,
     /// Umask of the caller, which the command gets back.
     pub file_mask: u32,
     /// Called once while the child builds its sandbox; the command starts only after it.
@@ -146,12 +151,14 @@ pub fn run(launch: Launch<'_>) -> Result<Ended, LaunchError> {
     result
 }
 
-fn run_blocked(launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchError> {
+fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, LaunchError> {
     let plan = launch.recorded.plan();
     let rules = kit::rules(plan)?;
     let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
     let (streams, relay) = streams::of(plan)?;
-    let (mut kit, mut wires) = prepare(&launch, ruleset.as_ref(), rules.inner, streams)?;
+    let router = router(&mut launch)?;
+    let plan = launch.recorded.plan();
+    let (mut kit, mut wires) = prepare(&launch, router, ruleset.as_ref(), rules.inner, streams)?;
     let cgroup = match &plan.limits.memory_by {
         MemoryBy::Cgroup(place) => Some(cgroup::Cgroup::make(place, &plan.limits)?),
         MemoryBy::Polling => None,
@@ -214,8 +221,19 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {
     descriptor::pipe().map_err(|errno| LaunchError::Supervise { doing: "making a pipe", errno })
 }
 
+/// What the child needs for the way out. A plan with one cannot be carried out without a gateway.
+fn router(launch: &mut Launch<'_>) -> Result<Option<router::RouterKit>, LaunchError> {
+    let channel = launch.gateway.take();
+    match (&launch.recorded.plan().network.egress, channel) {
+        (None, _) => Ok(None),
+        (Some(plan), Some(channel)) => Ok(Some(router::kit(plan, channel))),
+        (Some(_), None) => Err(LaunchError::NoGateway),
+    }
+}
+
 fn prepare(
     launch: &Launch<'_>,
+    router: Option<router::RouterKit>,
     ruleset: Option<&landlock::RulesetCreated>,
     inner_rules: Vec<(std::ffi::CString, u64)>,
     streams: [Option<OwnedFd>; 3],
@@ -247,6 +265,7 @@ fn prepare(
         inner_gid_map: map(id.inner_gid, id.inner_gid),
         view: kit::view(plan)?,
         loopback: plan.network.loopback.is_some(),
+        router,
         terminal: terminal_write.map(|channel| kit::TerminalKit {
             channel,
             streams: if streams::error_is_elsewhere() { 2 } else { 3 },

@@ -26,6 +26,7 @@ pub(super) enum Step {
     SealRoot,
     Pivot,
     Loopback,
+    Router,
     HostName,
     NamespaceLimits,
     SecondUserNamespace,
@@ -50,7 +51,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 30] = [
         Self::CloseInherited,
         Self::IdMaps,
         Self::PrivateMounts,
@@ -59,6 +60,7 @@ impl Step {
         Self::SealRoot,
         Self::Pivot,
         Self::Loopback,
+        Self::Router,
         Self::HostName,
         Self::NamespaceLimits,
         Self::SecondUserNamespace,
@@ -93,6 +95,7 @@ impl Step {
             Self::SealRoot => "making the new root read-only",
             Self::Pivot => "changing the root",
             Self::Loopback => "bringing up lo",
+            Self::Router => "making the way out",
             Self::HostName => "setting the host name",
             Self::NamespaceLimits => "forbidding further namespaces",
             Self::SecondUserNamespace => "locking the mounts in a second user namespace",

@@ -21,6 +21,8 @@ use crate::sys::mount::{self, NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
 const PROC: &CStr = c"proc";
 const EMPTY_FILE: &CStr = c"proc/empty-file";
 const EMPTY_DIRECTORY: &CStr = c"proc/empty-directory";
+/// Where a text is written before it gets its place.
+const TEXT_FILE: &CStr = c".rung-text";
 
 const SEALED: u64 = READ_ONLY | NO_SETID | NO_DEVICES | NO_PROGRAMS;
 
@@ -102,6 +104,7 @@ fn carry_out(operation: &Operation, base: &Base) -> Result<Option<OwnedFd>, Errn
             mask(target.as_fd(), c"", *directory, base)?;
             leave_open(target);
         }
+        Operation::Text { path, text: words, make } => text(path, words, *make, base)?,
         Operation::Again { path, identity, read_only } => {
             let target = descriptor::open_beneath(base.root.as_fd(), path)?;
             if let Some((device, inode)) = identity {
@@ -221,6 +224,27 @@ fn mask(
     let tree = mount::clone_tree(empty.as_raw_fd(), c"", false)?;
     mount::attach(tree.as_fd(), directory.as_raw_fd(), path)?;
     leave_open(tree);
+    Ok(())
+}
+
+/// Attaches a new file with this text, which nobody can write to.
+fn text(path: &CStr, words: &[u8], make: bool, base: &Base) -> Result<(), Errno> {
+    let here = base.root.as_raw_fd();
+    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_NOFOLLOW;
+    let file = descriptor::open_at(here, TEXT_FILE, flags, 0o444)?;
+    descriptor::write_all(file.as_fd(), words)?;
+    // The root cannot become read-only while somebody could still write there.
+    drop(file);
+    let tree = mount::clone_tree(here, TEXT_FILE, false)?;
+    mount::restrict(tree.as_raw_fd(), c"", SEALED, false)?;
+    if make {
+        mount_point(base.root.as_fd(), path, false)?;
+    }
+    let target = descriptor::open_beneath(base.root.as_fd(), path)?;
+    mount::attach(tree.as_fd(), target.as_raw_fd(), c"")?;
+    // Only now: what has no name cannot be attached.
+    descriptor::remove(here, TEXT_FILE, 0)?;
+    [tree, target].into_iter().for_each(leave_open);
     Ok(())
 }
 

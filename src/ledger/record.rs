@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Redactor;
-use crate::model::{Arg, Denial, Digest, Ids, Level, Origin, ProgramLocation, Status, Usage};
+use crate::model::{
+    Arg, Denial, Digest, Ids, Level, Origin, ProgramLocation, Status, Traffic, Usage,
+};
 
 /// One thing that happened. Serialised with its `kind` first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +176,9 @@ pub struct ExecEnd {
     pub status: Status,
     pub exit_code: u8,
     pub usage: Usage,
+    /// What went out and came in, by destination.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network: Vec<Traffic>,
     /// How many different things were refused; each has a record of its own.
     pub denials: u32,
 }

@@ -368,6 +368,7 @@ mod tests {
             status: Status::Exited { code: 0 },
             exit_code: 0,
             usage: Usage::default(),
+            network: Vec::new(),
             denials: 0,
         })
     }

@@ -3,6 +3,7 @@
 //! `host` fills these in by doing; everything below takes them as arguments, so that a plan for
 //! another machine is a test fixture and not a machine.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,9 @@ pub struct HostFacts {
     /// their own entry in `paths`. No view shows them and no workspace or write grant may reach
     /// them.
     pub state_directories: Vec<PathBuf>,
+    /// Whom the machine asks for the addresses of names. Looked up only for a profile that names
+    /// destinations.
+    pub nameservers: Vec<SocketAddr>,
     /// What was found at each path that the profile and the request name, keyed by the spelling
     /// after `~` was replaced. A path that is missing from the map does not exist.
     pub paths: PathMap<PathFact>,

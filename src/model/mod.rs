@@ -5,12 +5,14 @@
 //! layer says no, an [`ExecFact`] what a task of the sandbox starts, an [`Outcome`] what became of a run. Nothing here may read a file, the clock,
 //! the environment or the kernel.
 
+mod address;
 mod arg;
 mod denial;
 mod digest;
 mod exec;
 mod git_index;
 mod host;
+mod host_name;
 mod level;
 mod origin;
 mod outcome;
@@ -18,6 +20,7 @@ mod path_map;
 mod quantity;
 mod request;
 
+pub use address::{AddressClass, Range, RangeError, classify};
 pub use arg::{Arg, NulByte, is_deceptive, printable};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
@@ -26,9 +29,10 @@ pub use git_index::{Gitlinks, NotAnIndex, gitlinks};
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
 };
+pub use host_name::{HostName, HostPattern, NameError};
 pub use level::{Level, UnknownLevel};
 pub use origin::Origin;
-pub use outcome::{Changed, Outcome, Status, Usage};
+pub use outcome::{Changed, Outcome, Status, Traffic, Usage};
 pub use path_map::{PathMap, is_plain, lies_in, walk_order};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
 pub use request::{Ids, Repository, Request, Store, Streams, Tree};

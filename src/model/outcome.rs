@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arg, Denial, Ids, Level};
+use super::{Arg, Bytes, Count, Denial, Ids, Level};
 
 /// The whole result of one `rung run`, as `--report` and `--json` give it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,19 @@ pub struct Outcome {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Changed>,
     pub usage: Usage,
+    /// What went out and came in, by destination; empty where nothing was reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network: Vec<Traffic>,
+}
+
+/// What one destination of the profile had of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// As the profile names it.
+    pub destination: String,
+    pub connections: Count,
+    pub sent: Bytes,
+    pub received: Bytes,
 }
 
 /// One path that a run would have changed.

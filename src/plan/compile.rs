@@ -5,13 +5,14 @@
 
 use std::path::PathBuf;
 
+use super::egress::EgressPlan;
 use super::surface::top;
 use super::view::View;
 use super::{
-    Absent, CommandPlan, Gate, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan,
-    PlanError, ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
+    CommandPlan, Gate, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan, PlanError,
+    ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
-use super::{environment, exec, gaps, landlock, view, workspace};
+use super::{egress, environment, exec, gaps, landlock, view, workspace};
 use crate::model::{Digest, HostFacts, ProgramFact, Request, Tree, is_plain, lies_in};
 use crate::policy::Permit;
 use crate::profile::{Limit, Profile, WorkspaceMode};
@@ -40,16 +41,16 @@ pub fn compile(
         return Err(PlanError::NeedsSession { level: profile.level, because });
     }
     let environment = environment::build(permit, request, profile, host)?;
-    let View { entries, watched, mut absent } = view::build(profile, request, host, workspace)?;
+    let mut absent = Vec::new();
+    let egress = egress::compile(profile, host, &mut absent)?;
+    let resolver = egress.as_ref().map(EgressPlan::resolver_file);
+    let View { entries, watched, absent: missing } =
+        view::build(profile, request, host, workspace, resolver)?;
+    absent.splice(0..0, missing);
     entries.iter().try_for_each(as_text)?;
     let program = program(request, &entries)?;
     let landlock_abi = landlock::usable_abi(host, landlock::writes(&entries));
     let gaps = gaps::accepted(profile, host, landlock_abi)?;
-    // There is no gateway to them yet. Less than the profile allows, so no gap.
-    absent.extend(profile.network.destinations.iter().map(|destination| Absent {
-        path: destination.host.clone().into(),
-        because: destination.origin.clone(),
-    }));
     let loopback = profile.network.loopback.clone();
     Ok(SandboxPlan {
         level: profile.level,
@@ -63,7 +64,7 @@ pub fn compile(
             environment,
         },
         identity: identity(host),
-        landlock: landlock::rules(&entries, landlock_abi, loopback.is_some()),
+        landlock: landlock::rules(&entries, landlock_abi, loopback.is_some() || egress.is_some()),
         exec: exec::compile(request, profile, host, &entries),
         view: entries,
         watched,
@@ -73,7 +74,7 @@ pub fn compile(
             filter,
             because: profile.syscalls.origin.clone(),
         },
-        network: NetworkPlan { loopback, destinations: Vec::new() },
+        network: NetworkPlan { loopback, egress },
         limits: limits(profile, host),
         output: OutputPlan {
             max: profile.output.max.as_ref().map(limited),
@@ -145,6 +146,7 @@ fn program(request: &Request, view: &[ViewEntry]) -> Result<PathBuf, PlanError> 
         | What::SymbolicLink { .. }
         | What::Proc { .. }
         | What::Devices { .. }
+        | What::Text { .. }
         | What::Masked { .. } => false,
     };
     let reached = matches!(
@@ -173,6 +175,7 @@ fn as_text(entry: &ViewEntry) -> Result<(), PlanError> {
         | What::Private { .. }
         | What::Proc { .. }
         | What::Devices { .. }
+        | What::Text { .. }
         | What::Masked { .. }
         | What::Pinned { .. }
         | What::Protected { .. } => None,

@@ -56,6 +56,7 @@ pub(super) fn compile(
         | What::SymbolicLink { .. }
         | What::Proc { .. }
         | What::Devices { .. }
+        | What::Text { .. }
         | What::Masked { .. }
         | What::Pinned { .. }
         | What::Overlay { .. }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use super::egress::{DestinationPlan, EgressPlan, Pool};
 use super::{
     Access, Gate, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind, ProcessesBy,
     SandboxPlan, Table, ViewEntry, What,
@@ -90,10 +91,11 @@ fn sentence(plan: &SandboxPlan) -> String {
         .map(|it| shown(&it.path))
         .collect();
     let hidden = if hidden.is_empty() { String::new() } else { format!("{}, ", hidden.join(", ")) };
-    let network = if plan.network.loopback.is_some() {
-        "any network but a loopback of its own"
-    } else {
-        "any network"
+    let network = match (&plan.network.loopback, &plan.network.egress) {
+        (Some(_), Some(_)) => "any network but a loopback of its own and the listed destinations",
+        (None, Some(_)) => "any network but the listed destinations",
+        (Some(_), None) => "any network but a loopback of its own",
+        (None, None) => "any network",
     };
     format!(
         "This agent can read {}, {written}, cannot touch {hidden}the rest of the home directory, \
@@ -165,17 +167,69 @@ fn programs(plan: &SandboxPlan) -> Line<'_> {
 }
 
 fn kernel(plan: &SandboxPlan) -> Vec<Line<'_>> {
-    let (network, because) = match &plan.network.loopback {
-        Some(because) => ("a loopback interface of its own", std::slice::from_ref(because)),
-        None => ("no network at all", [].as_slice()),
-    };
+    let mut lines: Vec<Line<'_>> = Vec::new();
+    if let Some(because) = &plan.network.loopback {
+        lines.push(("a loopback interface of its own".to_owned(), std::slice::from_ref(because)));
+    }
+    match &plan.network.egress {
+        Some(egress) => lines.extend(way_out(egress)),
+        None if lines.is_empty() => lines.push(("no network at all".to_owned(), &[])),
+        None => {}
+    }
     let table = match plan.syscalls.table {
         Table::Strict => "strict",
         Table::Standard => "standard",
         Table::Debug => "debug",
     };
     let syscalls = format!("system call table `{table}` for {}", plan.syscalls.arch);
-    vec![(network.to_owned(), because), (syscalls, std::slice::from_ref(&plan.syscalls.because))]
+    lines.push((syscalls, std::slice::from_ref(&plan.syscalls.because)));
+    lines
+}
+
+/// Every destination, then what all of them together may use.
+fn way_out(egress: &EgressPlan) -> Vec<Line<'_>> {
+    let mut lines: Vec<Line<'_>> = egress
+        .destinations
+        .iter()
+        .map(|it| (it.to_string(), std::slice::from_ref(&it.because)))
+        .collect();
+    let budget = [("sent", egress.upload_max.as_ref()), ("received", egress.download_max.as_ref())];
+    for (what, max) in budget {
+        match max {
+            Some(max) => lines.push(limit(what, max, "all destinations together")),
+            None => lines.push((format!("{what} unlimited"), &[])),
+        }
+    }
+    match &egress.connections_max {
+        Some(max) => lines.push(limit("connections", max, "all destinations together")),
+        None => lines.push(("connections unlimited".to_owned(), &[])),
+    }
+    let (gateway, _) = egress.pool.gateway();
+    let proxy = Pool::PROXY_PORT;
+    lines.push((
+        format!("names are answered by {gateway} alone; a proxy for those that want one is at {gateway}:{proxy}"),
+        &[],
+    ));
+    lines
+}
+
+/// `*.example.org, port 443, at most 5 MiB sent`
+impl fmt::Display for DestinationPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports: Vec<String> = self.ports.iter().map(ToString::to_string).collect();
+        write!(f, "{} at port {}", self.to, list(&ports))?;
+        if !self.addresses.is_empty() {
+            let ranges: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+            write!(f, ", also where that is in {}", list(&ranges))?;
+        }
+        if let Some(max) = self.upload_max {
+            write!(f, ", at most {max} sent")?;
+        }
+        if let Some(rate) = self.rate {
+            write!(f, ", at most {rate} a second")?;
+        }
+        Ok(())
+    }
 }
 
 fn limits(plan: &SandboxPlan) -> Vec<Line<'_>> {
@@ -214,7 +268,7 @@ fn without_effect(path: &Path) -> String {
     if path.is_absolute() {
         format!("{} does not exist or is hidden", shown(path))
     } else {
-        format!("the host {} cannot be reached in this version", shown(path))
+        format!("{}: this version cannot keep to the methods of a destination", shown(path))
     }
 }
 
@@ -253,6 +307,7 @@ impl fmt::Display for ViewEntry {
             What::Devices { shm, files } => {
                 write!(f, ": devices of its own, shared memory of {shm} in {files} files")
             }
+            What::Text { .. } => f.write_str(": a file of the run's own, read"),
             What::Masked { kind: PathKind::Directory } => {
                 f.write_str(": hidden, an empty directory")
             }

@@ -192,6 +192,7 @@ pub(super) fn host() -> HostFacts {
         probes: Mechanism::ALL.map(|it| (it, Probe::Works)).into(),
         cgroup: None,
         state_directories: ["/home/u/.local/state/rung", "/etc/rung"].map(PathBuf::from).to_vec(),
+        nameservers: Vec::new(),
         paths: PathMap::new(),
         repositories: Vec::new(),
         user_home: None,

@@ -59,6 +59,10 @@ pub(super) fn rules(view: &[ViewEntry], abi: u32, loopback: bool) -> LandlockPla
                 let rights = FsRights::of(Access::Read, false);
                 allow(&mut plan, &entry.path, rights, &entry.because);
             }
+            What::Text { .. } => {
+                let rights = FsRights::of(Access::Read, false).on_file();
+                allow(&mut plan, &entry.path, rights, &entry.because);
+            }
             What::Devices { .. } => devices(&mut plan, entry),
             What::Directory
             | What::SymbolicLink { .. }

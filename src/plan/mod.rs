@@ -7,6 +7,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod compile;
+pub mod egress;
 mod environment;
 mod error;
 mod exec;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use compile::compile;
+use egress::EgressPlan;
 pub use environment::search_path;
 pub use error::PlanError;
 pub use exec::ExecPlan;
@@ -52,7 +54,7 @@ use crate::model::{
     Arch, Arg, Bytes, Count, Digest, Level, Mechanism, Origin, PathKind, PathMap, Span, Store,
     Streams,
 };
-use crate::profile::{Destination, Durable};
+use crate::profile::Durable;
 pub use crate::profile::{Table, WhenFull};
 
 /// One run, decided to the last mount.
@@ -167,6 +169,10 @@ pub enum What {
         shm: Bytes,
         files: Count,
     },
+    /// A file of the run's own with this text, read-only, on top of what is there.
+    Text {
+        text: String,
+    },
     /// An empty thing of the same kind, on top of what is there.
     Masked {
         kind: PathKind,
@@ -240,7 +246,8 @@ pub struct SyscallPlan {
 pub struct NetworkPlan {
     /// Bring up the sandbox's own `lo`.
     pub loopback: Option<Origin>,
-    pub destinations: Vec<Destination>,
+    /// A way out through the gateway. Absent: there is none at all.
+    pub egress: Option<EgressPlan>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -308,7 +315,7 @@ pub struct Gap {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absent {
     /// The place that does not exist or is hidden by another entry; a name without a leading `/`
-    /// is a network host, which this version cannot reach.
+    /// is a destination that this version cannot serve.
     pub path: PathBuf,
     pub because: Origin,
 }

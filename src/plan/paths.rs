@@ -45,6 +45,8 @@ const PROC_OF_MODULES: [&str; 4] = ["acpi", "asound", "config.gz", "scsi"];
 /// How many processors there are, which allocators, runtimes and build tools ask.
 pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu";
 pub(super) const VAR_TMP: &str = "/var/tmp";
+/// Where programs look for the address of their resolver.
+pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 
 /// The directory of a repository, or the file that names it.
 pub(super) const GIT: &str = ".git";
@@ -70,6 +72,9 @@ pub fn wanted_paths(
         .chain(own.iter().cloned())
         .collect();
     wanted.extend(PROC_OF_MODULES.map(in_proc));
+    if !profile.network.destinations.is_empty() {
+        wanted.push(RESOLVER.into());
+    }
     wanted.extend(GIT_DIRECTORY.map(|name| workspace.join(name)));
     wanted.extend(lies_at_protected(profile, workspace).map(|(above, _)| above.join(".git")));
 

@@ -92,6 +92,7 @@ fn readable(surface: Surface<'_>) -> Answer {
         Surface::Nothing | Surface::Skeleton | Surface::Link => Answer::NotInView,
         Surface::Masked => Answer::Hidden,
         Surface::Host(_)
+        | Surface::Text
         | Surface::Private { .. }
         | Surface::Proc { .. }
         | Surface::Devices { .. } => Answer::Allowed,
@@ -108,7 +109,7 @@ fn writable(surface: Surface<'_>) -> Answer {
         Surface::Masked => Answer::Hidden,
         Surface::Host(host) => by(host.access),
         Surface::Private { access, .. } => by(access),
-        Surface::Proc { .. } => Answer::ReadOnly,
+        Surface::Proc { .. } | Surface::Text => Answer::ReadOnly,
         Surface::Devices { .. } => Answer::Allowed,
     }
 }
@@ -119,7 +120,7 @@ fn startable(surface: Surface<'_>) -> Answer {
         Surface::Masked => return Answer::Hidden,
         Surface::Host(host) => host.programs,
         Surface::Private { programs, .. } => programs,
-        Surface::Proc { .. } | Surface::Devices { .. } => false,
+        Surface::Proc { .. } | Surface::Devices { .. } | Surface::Text => false,
     };
     if programs { Answer::Allowed } else { Answer::NoPrograms }
 }
@@ -143,7 +144,7 @@ fn name(plan: &SandboxPlan, path: &Path, rights: FsRights) -> (PathBuf, Answer) 
         return (path, Answer::MountPoint);
     };
     let answer = match plan.surface(&directory) {
-        Surface::Nothing | Surface::Link => Answer::NotInView,
+        Surface::Nothing | Surface::Link | Surface::Text => Answer::NotInView,
         Surface::Masked => Answer::Hidden,
         Surface::Host(host) => by(host.access),
         Surface::Private { access, .. } => by(access),

@@ -41,6 +41,8 @@ pub(super) enum Surface<'a> {
         shm: Bytes,
         files: Count,
     },
+    /// A file of the run's own with a given text.
+    Text,
     /// One of the view's own links; only where links are not followed.
     Link,
     Masked,
@@ -95,8 +97,9 @@ impl SandboxPlan {
                     Some(_) | None => Surface::Nothing,
                 }
             }
+            What::Text { .. } if entry.path == path => Surface::Text,
             What::Masked { .. } if entry.path == path => Surface::Masked,
-            What::Masked { .. } => Surface::Nothing,
+            What::Text { .. } | What::Masked { .. } => Surface::Nothing,
         }
     }
 

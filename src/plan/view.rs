@@ -7,7 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::paths::{PROC_MASKED, PROCESSORS, VAR_TMP, between, expand, in_proc, overlap};
+use super::egress::ResolverFile;
+use super::paths::{PROC_MASKED, PROCESSORS, RESOLVER, VAR_TMP, between, expand, in_proc, overlap};
 use super::protect::protect;
 use super::{Absent, Access, MaskedName, PlanError, ViewEntry, Watched, What};
 use crate::model::{
@@ -60,6 +61,7 @@ pub(super) fn build(
     request: &Request,
     host: &HostFacts,
     workspace: &PathFact,
+    resolver: Option<ResolverFile>,
 ) -> Result<View, PlanError> {
     let hidden = hidden(profile, request, host)?;
     if let Some(it) = hidden.iter().find(|it| lies_in(&request.workspace, &it.path)) {
@@ -96,6 +98,9 @@ pub(super) fn build(
     repository(profile, request, host, &hidden, (&mut ground, &mut cover), &mut absent);
     merge(&mut ground, &request.workspace);
     shared_tmp(profile, host, &mut ground);
+    if let Some(file) = resolver {
+        resolver_file(file, host, &mut ground)?;
+    }
     link(&mut ground, links);
     mount_points_exist(&ground, host)?;
 
@@ -405,6 +410,26 @@ fn shared_tmp(profile: &Profile, host: &HostFacts, ground: &mut Ground) {
     }
 }
 
+/// Puts the run's own `/etc/resolv.conf` where the host's leads to, which is often in `/run`.
+fn resolver_file(
+    file: ResolverFile,
+    host: &HostFacts,
+    ground: &mut Ground,
+) -> Result<(), PlanError> {
+    let fact = host.path(Path::new(RESOLVER)).filter(|it| it.canonical_kind == PathKind::File);
+    let Some(fact) = fact else {
+        return Err(PlanError::Entry {
+            name: RESOLVER.to_owned(),
+            because: file.because,
+            why: "names need this file, and it is not there; an empty one is enough".to_owned(),
+        });
+    };
+    let path = fact.canonical.clone();
+    let what = What::Text { text: file.text };
+    ground.insert(path.clone(), ViewEntry { path, what, because: vec![file.because] });
+    Ok(())
+}
+
 /// Adds the other spellings, where no bound tree and no other link already shows them.
 fn link(ground: &mut Ground, mut links: Vec<(PathBuf, PathBuf, Origin)>) {
     links.sort_by(|a, b| walk_order(&a.0, &b.0));
@@ -566,6 +591,7 @@ impl ViewEntry {
             | What::SymbolicLink { .. }
             | What::Proc { .. }
             | What::Devices { .. }
+            | What::Text { .. }
             | What::Masked { .. }
             | What::Pinned { .. }
             | What::Protected { .. } => None,

@@ -40,7 +40,16 @@ fn view_excess(inner: &SandboxPlan, outer: &SandboxPlan, path: &Path) -> Option<
     let (ours, theirs) = (inner.surface(path), outer.surface(path));
     let more = |what: &str| Some(format!("`{}` {what}", path.display()));
     match (ours, theirs) {
-        (Surface::Nothing | Surface::Skeleton | Surface::Link | Surface::Masked, _) => None,
+        (
+            Surface::Nothing
+            | Surface::Skeleton
+            | Surface::Link
+            | Surface::Masked
+            | Surface::Text,
+            _,
+        )
+        // Where the way out is open, rung's own resolver stands in for the machine's.
+        | (Surface::Host(_), Surface::Text) => None,
         (Surface::Host(ours), Surface::Host(theirs)) => host_excess(&ours, &theirs, path),
         (
             Surface::Private { size, files, access, programs },
@@ -117,6 +126,7 @@ fn watch_excess(inner: &SandboxPlan, outer: &SandboxPlan) -> Vec<String> {
         | Surface::Proc { .. }
         | Surface::Devices { .. }
         | Surface::Link
+        | Surface::Text
         | Surface::Masked => false,
     };
     outer
@@ -141,9 +151,10 @@ fn other_excess(inner: &SandboxPlan, outer: &SandboxPlan) -> Vec<String> {
     }
     let loopback = inner.network.loopback.is_none() || outer.network.loopback.is_some();
     check(loopback, "the loopback interface is up".to_owned());
-    for destination in &inner.network.destinations {
-        let known = outer.network.destinations.contains(destination);
-        check(known, format!("the host `{}` is reachable", destination.host));
+    let theirs = outer.network.egress.as_ref().map_or(&[][..], |it| &it.destinations);
+    for destination in inner.network.egress.iter().flat_map(|it| &it.destinations) {
+        let known = theirs.iter().any(|it| destination.is_within(it));
+        check(known, format!("the host `{}` is reachable", destination.to));
     }
     let (ours, theirs) = (&inner.landlock, &outer.landlock);
     check(

@@ -290,6 +290,7 @@ impl Maker<'_> {
                 .iter()
                 .filter_map(|it| u16::try_from(it.number()?).ok())
                 .collect(),
+            addresses: item.node.texts_of("address"),
             methods: item.node.texts_of("methods"),
             rate: bytes(&item.node, "rate"),
             upload: bytes(&item.node, "upload"),

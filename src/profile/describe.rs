@@ -53,6 +53,10 @@ pub(super) enum Text {
     /// Relative to the workspace.
     WorkspacePath,
     Host,
+    /// An address or a range of them.
+    Range,
+    /// An address, with or without a port.
+    Resolver,
     Variable,
     VariableValue,
     /// The last component of a program's path.
@@ -358,8 +362,17 @@ fn environment() -> Vec<Key> {
 
 fn network() -> Vec<Key> {
     let destination = vec![
-        required("host", "An exact host name, or `*.` and a domain.", Shape::Text(Text::Host)),
+        required(
+            "host",
+            "An exact host name, `*.` and a domain, or an address range that needs no name.",
+            Shape::Text(Text::Host),
+        ),
         required("ports", "TCP ports.", list(Shape::Whole(1, 65535))),
+        file(
+            "address",
+            "Address ranges beside the public internet where the host may lie.",
+            list(Shape::Text(Text::Range)),
+        ),
         file(
             "methods",
             "HTTP methods; present: TLS is opened by the gateway.",

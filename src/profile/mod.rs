@@ -286,9 +286,11 @@ pub struct Network {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
-    /// An exact host name, or `*.` and a domain.
+    /// An exact host name, `*.` and a domain, or an address range.
     pub host: String,
     pub ports: Vec<u16>,
+    /// Ranges beside the public internet where a name may lie.
+    pub addresses: Vec<String>,
     /// Empty: the stream is not looked into.
     pub methods: Vec<String>,
     /// Bytes per second.

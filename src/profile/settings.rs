@@ -1,14 +1,16 @@
-//! The few settings that are about no single level: how high a run may climb, and where it starts.
+//! The few settings that are about no single level: how high a run may climb, where it starts, and
+//! who is asked for the addresses of names.
 //!
 //! They lie in `config.toml`, beside the profiles of the organisation and of the user. The one
 //! idea: what the organisation says about the ceiling, the user can only lower. Where it says
 //! nothing, the user's own word counts, because then nobody else answers for the machine.
 
+use core::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::describe::{Key, Merge, Shape};
+use super::describe::{Key, Merge, Shape, Text};
 use super::read::{Completeness, Node, read};
 use super::source::{Findings, Report, Source};
 use crate::model::Level;
@@ -23,12 +25,14 @@ pub struct Settings {
     pub ceiling: Level,
     /// The level of a run that names none; never above the ceiling.
     pub default_level: Level,
+    /// Whom the gateway asks for addresses; absent, whom the machine asks.
+    pub resolver: Option<SocketAddr>,
 }
 
 impl Default for Settings {
     /// Where no file says anything: tests may be run, but the default is less.
     fn default() -> Self {
-        Self { ceiling: Level::TestExecution, default_level: Level::LocalWrites }
+        Self { ceiling: Level::TestExecution, default_level: Level::LocalWrites, resolver: None }
     }
 }
 
@@ -43,6 +47,13 @@ static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     vec![
         level("ceiling", "The highest level that may be used."),
         level("default_level", "The level of a run that names none."),
+        Key {
+            name: "resolver",
+            doc: "The address of the name server that the gateway of a run asks, with or without a port.",
+            shape: Shape::Text(Text::Resolver),
+            required: false,
+            merge: Merge::File,
+        },
     ]
 });
 
@@ -84,10 +95,20 @@ pub fn settings(system: Option<&Source>, user: Option<&Source>) -> Result<Settin
         Some(said) => settings.default_level = said.level,
         None => settings.default_level = settings.default_level.min(settings.ceiling),
     }
+    // Who answers for names answers for where a run goes: the organisation first.
+    let resolver = |node: &Option<Node>| resolver(node.as_ref()?.text_of("resolver")?);
+    settings.resolver = resolver(&system).or_else(|| resolver(&user));
     match report.into_error() {
         Some(findings) => Err(findings),
         None => Ok(settings),
     }
+}
+
+/// `127.0.0.53`, `127.0.0.1:5353`, `[::1]:5353`.
+pub(super) fn resolver(text: &str) -> Option<SocketAddr> {
+    const PORT: u16 = 53;
+    let bare = text.parse::<IpAddr>().map(|it| SocketAddr::new(it, PORT));
+    bare.ok().or_else(|| text.parse().ok())
 }
 
 fn table(source: &Source, report: &mut Report) -> Node {
@@ -161,6 +182,24 @@ mod tests {
             Some("ceiling = 2"),
             Some("default_level = 3"),
             "user:1:17 `default_level = 3` is above the ceiling of level 2",
+        );
+    }
+
+    #[test]
+    fn the_organisation_says_who_resolves_names_and_otherwise_the_user() {
+        let read = |system: &str, user: &str| {
+            let source = |text: &str| Source { name: "file".to_owned(), text: text.to_owned() };
+            settings(Some(&source(system)), Some(&source(user))).unwrap().resolver
+        };
+        let at = |text: &str| Some(text.parse::<SocketAddr>().unwrap());
+        assert_eq!(read("", ""), None);
+        assert_eq!(read("", "resolver = \"127.0.0.1:5353\""), at("127.0.0.1:5353"));
+        assert_eq!(read("", "resolver = \"::1\""), at("[::1]:53"));
+        assert_eq!(read("resolver = \"10.0.0.1\"", "resolver = \"::1\""), at("10.0.0.1:53"));
+        check(
+            None,
+            Some("resolver = \"dns.example.org\""),
+            "user:1:12 resolver: `dns.example.org` is no address of a name server",
         );
     }
 

@@ -460,6 +460,9 @@ fn network(network: &Network, lines: &mut Lines) {
 fn destination_ends(destination: &Destination) -> String {
     let ports: Vec<String> = destination.ports.iter().map(ToString::to_string).collect();
     let mut words = vec![format!("{}:{}", destination.host, ports.join(","))];
+    if !destination.addresses.is_empty() {
+        words.push(format!("also at {}", destination.addresses.join(", ")));
+    }
     words.extend(destination.methods.iter().cloned());
     words.join(" ")
 }

@@ -6,6 +6,7 @@
 
 use super::describe::Text;
 use super::source::{is_unseen, shown};
+use crate::model::Range;
 
 /// Why a string is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +94,11 @@ pub(super) fn check(kind: Text, text: &str) -> Result<String, Wrong> {
         Text::WritePath => path(text).and_then(write_path),
         Text::WorkspacePath => workspace_path(text),
         Text::Host => host(text),
+        Text::Range => range(text),
+        Text::Resolver => match super::settings::resolver(text) {
+            Some(_) => Ok(text.to_owned()),
+            None => Err(wrong(format!("`{text}` is no address of a name server"))),
+        },
         Text::Variable => variable(text),
         Text::Program => program(text, text),
         Text::ProgramPattern => program(text, text.strip_suffix('*').unwrap_or(text)),
@@ -194,7 +200,15 @@ fn workspace_path(text: &str) -> Result<String, Wrong> {
     components(text, plain).map(|()| plain.to_owned())
 }
 
+/// Its one spelling, without a length where it is one address.
+fn range(text: &str) -> Result<String, Wrong> {
+    Range::parse(text).map(|_| text.to_owned()).map_err(|error| wrong(error.to_string()))
+}
+
 fn host(text: &str) -> Result<String, Wrong> {
+    if Range::parse(text).is_ok() {
+        return Ok(text.to_owned());
+    }
     let bare = "name the hosts, or write `*.` and a domain of at least two labels";
     let (domain, wildcard) = match text.strip_prefix("*.") {
         Some(domain) => (domain, true),
@@ -218,8 +232,8 @@ fn host(text: &str) -> Result<String, Wrong> {
     }
     if domain.rsplit('.').next().is_some_and(|it| it.chars().all(|it| it.is_ascii_digit())) {
         return Err(wrong_because(
-            format!("`{text}` is an address, not a name"),
-            "the gateway decides by host name",
+            format!("`{text}` is neither a name nor an address"),
+            "write an address in its usual form, or a range such as `10.1.0.0/16`",
         ));
     }
     if wildcard && !domain.contains('.') {
@@ -358,8 +372,20 @@ mod tests {
         refuses(Text::Host, "*.*", "any host");
         refuses(Text::Host, "*.org", "top-level");
         refuses(Text::Host, "https://example.org", "no host name");
-        refuses(Text::Host, "10.0.0.1", "an address");
+        takes(Text::Host, "10.0.0.1", "10.0.0.1");
+        takes(Text::Host, "10.1.0.0/16", "10.1.0.0/16");
+        refuses(Text::Host, "0.0.0.0/0", "no host name");
+        refuses(Text::Host, "127.1", "neither a name nor an address");
         refuses(Text::Host, "Example.org", "no host name");
+    }
+
+    #[test]
+    fn a_range_has_no_bits_behind_its_prefix_and_is_never_everything() {
+        takes(Text::Range, "127.0.0.0/8", "127.0.0.0/8");
+        takes(Text::Range, "fd12::/16", "fd12::/16");
+        refuses(Text::Range, "127.0.0.1/8", "bits behind the prefix");
+        refuses(Text::Range, "::/0", "every address");
+        refuses(Text::Range, "localhost", "no address range");
     }
 
     #[test]

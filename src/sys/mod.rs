@@ -11,6 +11,7 @@ mod call;
 pub(crate) mod capability;
 pub(crate) mod descriptor;
 pub(crate) mod landlock;
+pub(crate) mod message;
 pub(crate) mod mount;
 pub(crate) mod network;
 

@@ -82,6 +82,7 @@ pub(crate) fn full() -> HostFacts {
         state_directories: ["/home/u/.local/state/rung", "/etc/rung", "/home/u/.config/rung"]
             .map(PathBuf::from)
             .to_vec(),
+        nameservers: Vec::new(),
         paths: PathMap::new(),
         repositories: Vec::new(),
         user_home: None,

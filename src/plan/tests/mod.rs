@@ -554,21 +554,22 @@ fn an_old_landlock_is_used_only_where_nothing_is_written() {
 }
 
 #[test]
-fn a_listed_host_that_cannot_be_reached_yet_is_said_to_have_no_effect() {
+fn a_destination_with_methods_opens_nothing_and_that_is_said() {
     let mut profile = profile(Level::TestExecution);
-    profile.network.destinations.push(Destination {
+    profile.network.destinations.push(crate::profile::Destination {
         host: "packages.example.org".to_owned(),
         ports: vec![443],
-        methods: Vec::new(),
+        addresses: Vec::new(),
+        methods: vec!["GET".to_owned()],
         rate: None,
         upload: None,
         origin: origin(60, "mirror"),
     });
     let plan = plan_of(&request(profile.level), &profile, &host()).unwrap();
-    assert!(plan.network.destinations.is_empty());
+    assert_eq!(plan.network.egress, None);
     let text = explain(&plan);
     assert!(
-        text.contains("the host `packages.example.org` cannot be reached in this version"),
+        text.contains("`packages.example.org`: this version cannot keep to the methods"),
         "{text}"
     );
 }

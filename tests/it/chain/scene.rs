@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use rung::ledger::{
     Answer, Decision, DenialSeen, ExecEnd, ExecStart, Fault, Ledger, Record, Report, verify,
 };
-use rung::model::{Arg, Denial, Digest, Ids, Layer, Level, Origin, Status, Usage};
+use rung::model::{
+    Arg, Bytes, Count, Denial, Digest, Ids, Layer, Level, Origin, Status, Traffic, Usage,
+};
 use tempfile::TempDir;
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -57,6 +59,12 @@ pub(super) fn end(run: &str) -> Record {
         status: Status::Exited { code: 3 },
         exit_code: 3,
         usage: Usage { wall_ms: 12, user_ms: 3, system_ms: 1, peak_rss_kib: 900 },
+        network: vec![Traffic {
+            destination: "*.example.org".to_owned(),
+            connections: Count(1),
+            sent: Bytes(300),
+            received: Bytes(4000),
+        }],
         denials: 1,
     })
 }

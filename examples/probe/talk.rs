@@ -1,0 +1,123 @@
+//! Acts of a client of the network, as any program would do them: by the C library's resolver.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::time::Duration;
+
+use crate::{Refused, Tried, Unclear};
+
+/// Nobody waits longer for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// Prints the addresses of a name, one a line.
+pub(crate) fn resolve(name: &str) -> Tried {
+    let mut lines: Vec<String> = addresses(name, 0)?.iter().map(|it| it.ip().to_string()).collect();
+    lines.dedup();
+    print(lines.join("\n").as_bytes())
+}
+
+/// Prints the body of what a server says to one request.
+pub(crate) fn fetch(name: &str, port: u16, host: &str, family: &str) -> Tried {
+    let wanted: Vec<SocketAddr> = addresses(name, port)?
+        .into_iter()
+        .filter(|it| match family {
+            "4" => it.is_ipv4(),
+            "6" => it.is_ipv6(),
+            _ => true,
+        })
+        .collect();
+    let mut stream = connect(&wanted)?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let body = answer.windows(4).position(|it| it == b"\r\n\r\n").map_or(0, |it| it + 4);
+    print(answer.get(body..).unwrap_or_default())
+}
+
+/// Sends bytes, given as `\xNN` and text, then prints what comes back.
+pub(crate) fn say(name: &str, port: u16, words: &str) -> Tried {
+    let mut stream = connect(&addresses(name, port)?)?;
+    stream.write_all(&bytes(words)?)?;
+    let mut answer = Vec::new();
+    let ended = stream.read_to_end(&mut answer);
+    print(&answer)?;
+    ended?;
+    Ok(())
+}
+
+/// Sends so many bytes after a greeting of its own, and prints how many were taken.
+pub(crate) fn upload(name: &str, port: u16, count: usize) -> Tried {
+    let mut stream = connect(&addresses(name, port)?)?;
+    let chunk = [b'.'; CHUNK_BYTES];
+    let mut left = count;
+    while left > 0 {
+        match stream.write(chunk.get(..left).unwrap_or(&chunk)) {
+            Ok(written) => left -= written,
+            Err(error) => {
+                print((count - left).to_string().as_bytes())?;
+                return Err(error.into());
+            }
+        }
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    print(&answer)
+}
+
+/// Holds so many connections at once, says "ready", and prints what the last of them brings.
+pub(crate) fn keep(name: &str, port: u16, count: usize) -> Tried {
+    let at = addresses(name, port)?;
+    let held = (0..count).map(|_| connect(&at)).collect::<Result<Vec<_>, _>>()?;
+    print(b"ready")?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    drop(held);
+    fetch(name, port, name, "")
+}
+
+/// Sends one datagram on a connected socket, and waits for what comes.
+pub(crate) fn datagram(name: &str, port: u16) -> Tried {
+    let at = addresses(name, port)?.into_iter().next().ok_or(Refused::Not(Unclear::NoName))?;
+    let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(at)?;
+    socket.send(b"hello")?;
+    let mut answer = [0; 64];
+    socket.recv(&mut answer)?;
+    Ok(())
+}
+
+fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {
+    let found = (name, port).to_socket_addrs();
+    found.map(Iterator::collect).map_err(|_| Refused::Not(Unclear::NoName))
+}
+
+fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Refused> {
+    let stream = TcpStream::connect(addresses)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn print(words: &[u8]) -> Tried {
+    let mut out = std::io::stdout();
+    out.write_all(words)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+/// `GET\x20/\x0d` as the bytes it stands for.
+fn bytes(words: &str) -> Result<Vec<u8>, Refused> {
+    let mut parts = words.split("\\x");
+    let mut all = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (byte, rest) = part.split_at_checked(2).ok_or(Refused::Not(Unclear::Usage))?;
+        all.push(u8::from_str_radix(byte, 16).map_err(|_| Refused::Not(Unclear::Usage))?);
+        all.extend_from_slice(rest.as_bytes());
+    }
+    Ok(all)
+}

@@ -1,0 +1,50 @@
+//! What the supervisor and the gateway say to each other: one word for each message.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Denial, Level, Traffic};
+use crate::plan::egress::EgressPlan;
+
+/// A message is never longer; the kernel takes as much at once by default.
+pub(super) const WORD_BYTES_MAX: usize = 160 << 10;
+
+/// The supervisor's only word: the run is over.
+pub(super) const END: &[u8] = b"e";
+/// The byte that comes with the sandbox's sockets.
+pub(super) const SOCKETS: &[u8] = b"s";
+
+/// What the gateway is started with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Start {
+    pub(super) plan: EgressPlan,
+    pub(super) level: Level,
+}
+
+/// What the gateway says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Word {
+    /// It has confined itself and waits for the sandbox's sockets.
+    Ready,
+    /// It could not.
+    Failed(String),
+    /// Everything it saw, at the end.
+    Report(Seen),
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Seen {
+    pub(super) denials: Vec<Denial>,
+    pub(super) traffic: Vec<Traffic>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Word {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // Nothing in these types can fail to be encoded; no word would be heard as a lost gateway.
+        postcard::to_stdvec(self).unwrap_or_default()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+}

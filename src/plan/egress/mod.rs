@@ -1,0 +1,425 @@
+//! Where a run may connect to, as data, and the decisions about it.
+//!
+//! The gateway asks two questions about every connection: may this name or address be reached at
+//! this port, and is this address one that the name may have. Both are answered here, from the plan
+//! alone, so that `rung explain` and the gateway cannot differ. Destinations only allow: where
+//! several mean the same name, what each of them limits holds.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Absent, Limited, PlanError};
+use crate::model::{
+    AddressClass, Bytes, Count, Denial, HostFacts, HostName, HostPattern, Layer, Level, NameError,
+    Origin, Range, classify,
+};
+use crate::profile::{Destination, Limit, Profile, Table};
+
+/// Different ports that one plan may name: each costs two sockets, made before the command starts.
+const PORTS_MAX: usize = 64;
+/// The resolver's, in every run.
+const PORT_DNS: u16 = 53;
+
+/// Everything the gateway of one run knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressPlan {
+    /// Never empty.
+    pub destinations: Vec<DestinationPlan>,
+    pub upload_max: Option<Limited<Bytes>>,
+    pub download_max: Option<Limited<Bytes>>,
+    pub connections_max: Option<Limited<Count>>,
+    /// Whom the gateway asks for the addresses of allowed names.
+    pub nameservers: Vec<SocketAddr>,
+    pub pool: Pool,
+}
+
+/// One destination of the profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationPlan {
+    pub to: To,
+    pub ports: Vec<u16>,
+    /// Where a name may lie beside the public internet.
+    pub addresses: Vec<Range>,
+    /// Bytes per second, both ways together.
+    pub rate: Option<Bytes>,
+    pub upload_max: Option<Bytes>,
+    pub because: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum To {
+    Name(HostPattern),
+    /// Addresses that are connected to without any name.
+    Range(Range),
+}
+
+impl std::fmt::Display for To {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(pattern) => write!(f, "{pattern}"),
+            Self::Range(range) => write!(f, "{range}"),
+        }
+    }
+}
+
+/// The addresses that stand for names inside the sandbox, and for the gateway itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    pub v4: Ipv4Addr,
+    pub v6: Ipv6Addr,
+}
+
+impl Pool {
+    /// The benchmark range, which no network uses, and a range of local addresses.
+    pub const USUAL: Self = Self {
+        v4: Ipv4Addr::new(198, 18, 0, 0),
+        v6: Ipv6Addr::new(0xfd00, 0x5a, 0, 0, 0, 0, 0, 0),
+    };
+    /// Names that one run may use.
+    pub const NAMES_MAX: u32 = 4096;
+    /// Where HTTP and SOCKS clients find a proxy, at the gateway's address.
+    pub const PROXY_PORT: u16 = 3128;
+    /// The first addresses are the router's and the sandbox's own.
+    const FIRST: u32 = 256;
+
+    /// The resolver, the next hop and the proxy.
+    pub fn gateway(&self) -> (Ipv4Addr, Ipv6Addr) {
+        self.at(1)
+    }
+
+    pub fn sandbox(&self) -> (Ipv4Addr, Ipv6Addr) {
+        self.at(2)
+    }
+
+    /// The addresses of the name with this number.
+    pub fn of_name(&self, number: u32) -> (Ipv4Addr, Ipv6Addr) {
+        self.at(Self::FIRST.saturating_add(number))
+    }
+
+    /// The number of the name that this address stands for.
+    pub fn name_at(&self, address: IpAddr) -> Option<u32> {
+        let offset = match address {
+            IpAddr::V4(it) => it.to_bits().checked_sub(self.v4.to_bits())?,
+            IpAddr::V6(it) => u32::try_from(it.to_bits().checked_sub(self.v6.to_bits())?).ok()?,
+        };
+        offset.checked_sub(Self::FIRST).filter(|it| *it < Self::NAMES_MAX)
+    }
+
+    pub fn is_gateway(&self, address: IpAddr) -> bool {
+        let (v4, v6) = self.gateway();
+        address == IpAddr::V4(v4) || address == IpAddr::V6(v6)
+    }
+
+    fn at(&self, offset: u32) -> (Ipv4Addr, Ipv6Addr) {
+        let v4 = self.v4.to_bits().saturating_add(offset);
+        let v6 = self.v6.to_bits().saturating_add(u128::from(offset));
+        (Ipv4Addr::from_bits(v4), Ipv6Addr::from_bits(v6))
+    }
+}
+
+/// Whom a client wants to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    Name(HostName),
+    Address(IpAddr),
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name}"),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+/// The destinations that allow a connection, by their place in the plan; never none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed(Vec<usize>);
+
+impl Allowed {
+    pub fn indexes(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+/// Why a connection is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// No destination means this name or address.
+    Unlisted,
+    /// A destination does, with other ports.
+    Port,
+    /// The name resolved to an address that it may not have.
+    Address { address: IpAddr, class: AddressClass },
+    /// It is an address of the machine that rung runs on.
+    OwnAddress { address: IpAddr },
+    /// What was asked for is no host name.
+    NoName(NameError),
+    /// The client spoke of another host than it connected to.
+    OtherHost { said: String },
+    /// The client hides whom it speaks to.
+    Hidden(&'static str),
+    /// Nothing answered for the name or at its address.
+    Unreachable(String),
+}
+
+/// The file by which programs find their resolver.
+#[derive(Debug)]
+pub(super) struct ResolverFile {
+    pub(super) text: String,
+    pub(super) because: Origin,
+}
+
+impl EgressPlan {
+    /// Whether the name is worth an address: some destination means it, at whatever port.
+    pub fn knows(&self, name: &HostName) -> bool {
+        self.destinations.iter().any(|it| it.means_name(name))
+    }
+
+    /// Whether this may be reached at this port.
+    pub fn decide(&self, wanted: &Wanted, port: u16) -> Result<Allowed, Refused> {
+        let meant = |it: &&(usize, &DestinationPlan)| match wanted {
+            Wanted::Name(name) => it.1.means_name(name),
+            Wanted::Address(address) => {
+                matches!(&it.1.to, To::Range(range) if range.holds(*address))
+            }
+        };
+        let all: Vec<_> = self.destinations.iter().enumerate().collect();
+        let mut found = all.iter().filter(meant).peekable();
+        if found.peek().is_none() {
+            return Err(Refused::Unlisted);
+        }
+        let allowed: Vec<usize> =
+            found.filter(|it| it.1.ports.contains(&port)).map(|it| it.0).collect();
+        if allowed.is_empty() { Err(Refused::Port) } else { Ok(Allowed(allowed)) }
+    }
+
+    /// Whether the connection that was allowed may go to this address. Any of its destinations may
+    /// open a range for the name.
+    pub fn check_address(&self, allowed: &Allowed, address: IpAddr) -> Result<(), Refused> {
+        let class = classify(address);
+        if class == AddressClass::Public || self.of(allowed).any(|it| it.opens(address)) {
+            return Ok(());
+        }
+        Err(Refused::Address { address, class })
+    }
+
+    pub fn of<'a>(&'a self, allowed: &'a Allowed) -> impl Iterator<Item = &'a DestinationPlan> {
+        allowed.0.iter().filter_map(|it| self.destinations.get(*it))
+    }
+
+    /// What `/etc/resolv.conf` says inside: one resolver, and no domain to try names in.
+    pub(super) fn resolver_file(&self) -> ResolverFile {
+        let text = format!("nameserver {}\n", self.pool.gateway().0);
+        // Never empty, so there is a first.
+        let because = self.destinations.first().map(|it| it.because.clone());
+        ResolverFile { text, because: because.unwrap_or_else(|| Origin::built_in("names")) }
+    }
+
+    /// Every port that some destination names, once.
+    pub fn ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> =
+            self.destinations.iter().flat_map(|it| it.ports.iter().copied()).collect();
+        ports.push(Pool::PROXY_PORT);
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    /// The refusal of one connection, in words.
+    pub fn denial(&self, level: Level, wanted: &str, port: Option<u16>, why: &Refused) -> Denial {
+        let object = match port {
+            Some(port) => format!("{wanted}:{port}"),
+            None => wanted.to_owned(),
+        };
+        let listed = self.destinations.iter().find(|it| match (&it.to, why) {
+            (To::Name(pattern), Refused::Port) => {
+                HostName::parse(wanted.as_bytes()).is_ok_and(|name| pattern.matches(&name))
+            }
+            (To::Name(_) | To::Range(_), _) => false,
+        });
+        let (reason, allow_with) = why.words(wanted, port);
+        Denial {
+            layer: Layer::Network,
+            rule: "network.destination".to_owned(),
+            level,
+            object,
+            reason,
+            origin: listed.map(|it| it.because.clone()),
+            allow_with,
+            next: "use a listed host, or ask for this one to be listed".to_owned(),
+            count: 1,
+        }
+    }
+}
+
+impl DestinationPlan {
+    fn means_name(&self, name: &HostName) -> bool {
+        matches!(&self.to, To::Name(pattern) if pattern.matches(name))
+    }
+
+    /// Whether it names a range that holds this address.
+    pub fn opens(&self, address: IpAddr) -> bool {
+        match &self.to {
+            To::Range(range) => range.holds(address),
+            To::Name(_) => self.addresses.iter().any(|range| range.holds(address)),
+        }
+    }
+
+    /// Whether everything that this allows, the other allows too.
+    pub fn is_within(&self, other: &Self) -> bool {
+        let to = match (&self.to, &other.to) {
+            (To::Name(ours), To::Name(theirs)) => ours.is_within(theirs),
+            (To::Range(ours), To::Range(theirs)) => ours.is_within(theirs),
+            (To::Name(_), To::Range(_)) | (To::Range(_), To::Name(_)) => false,
+        };
+        let ranges = self
+            .addresses
+            .iter()
+            .all(|ours| other.addresses.iter().any(|theirs| ours.is_within(theirs)));
+        let limit = |ours: Option<Bytes>, theirs: Option<Bytes>| match (ours, theirs) {
+            (_, None) => true,
+            (Some(ours), Some(theirs)) => ours <= theirs,
+            (None, Some(_)) => false,
+        };
+        to && ranges
+            && self.ports.iter().all(|it| other.ports.contains(it))
+            && limit(self.rate, other.rate)
+            && limit(self.upload_max, other.upload_max)
+    }
+}
+
+impl Refused {
+    /// For a client that has to be told.
+    pub fn reason(&self) -> String {
+        self.words("this", None).0
+    }
+
+    /// The reason, and the smallest change that would allow it.
+    fn words(&self, wanted: &str, port: Option<u16>) -> (String, Option<String>) {
+        let list = |port: u16| {
+            format!("`[[network.destination]]` with `host = \"{wanted}\"` and `ports = [{port}]`")
+        };
+        match self {
+            Self::Unlisted => {
+                let reason = "no destination of the profile means it".to_owned();
+                (reason, Some(list(port.unwrap_or(443))))
+            }
+            Self::Port => (
+                "the profile lists the host, but not this port".to_owned(),
+                port.map(|it| format!("`{it}` in the destination's `ports`")),
+            ),
+            Self::Address { address, class } => (
+                format!("the name leads to {address}, and that is {}", class.noun()),
+                Some(format!("`address = [\"{address}\"]` in the destination")),
+            ),
+            Self::OwnAddress { address } => (
+                format!("the name leads to {address}, an address of the machine itself"),
+                Some(format!("`address = [\"{address}\"]` in the destination")),
+            ),
+            Self::NoName(error) => (format!("it is no host name: {error}"), None),
+            Self::OtherHost { said } => (
+                format!("the connection is for `{wanted}`, and the client asks for `{said}`"),
+                None,
+            ),
+            Self::Hidden(how) => (format!("the client hides which host it asks for: {how}"), None),
+            Self::Unreachable(why) => (why.clone(), None),
+        }
+    }
+}
+
+/// The network part of a plan: nothing where no destination can be served.
+pub(super) fn compile(
+    profile: &Profile,
+    host: &HostFacts,
+    absent: &mut Vec<Absent>,
+) -> Result<Option<EgressPlan>, PlanError> {
+    let mut destinations = Vec::new();
+    for destination in &profile.network.destinations {
+        if !is_served(destination) {
+            let because = destination.origin.clone();
+            absent.push(Absent { path: destination.host.clone().into(), because });
+            continue;
+        }
+        destinations.push(one(destination)?);
+    }
+    let Some(first) = destinations.first() else { return Ok(None) };
+    if profile.syscalls.table == Table::Strict {
+        return Err(PlanError::Entry {
+            name: first.to.to_string(),
+            because: first.because.clone(),
+            why: "the system call table `strict` has no network sockets; \
+                  the destination needs `syscalls.table = \"standard\"`"
+                .to_owned(),
+        });
+    }
+    let network = &profile.network;
+    let plan = EgressPlan {
+        upload_max: network.upload_max.as_ref().map(limited),
+        download_max: network.download_max.as_ref().map(limited),
+        connections_max: network.connections_max.as_ref().map(limited),
+        nameservers: host.nameservers.clone(),
+        pool: Pool::USUAL,
+        destinations,
+    };
+    let ports = plan.ports().len();
+    match plan.destinations.last() {
+        Some(last) if ports > PORTS_MAX => Err(PlanError::Entry {
+            name: last.to.to_string(),
+            because: last.because.clone(),
+            why: format!("the destinations have {ports} different ports; {PORTS_MAX} is the most"),
+        }),
+        Some(_) | None => Ok(Some(plan)),
+    }
+}
+
+/// Whether the gateway can keep what the destination asks for. It does not look into requests, so
+/// a list of methods would mean nothing.
+pub(super) fn is_served(destination: &Destination) -> bool {
+    destination.methods.is_empty()
+}
+
+fn one(destination: &Destination) -> Result<DestinationPlan, PlanError> {
+    let wrong = |why: String| PlanError::Entry {
+        name: destination.host.clone(),
+        because: destination.origin.clone(),
+        why,
+    };
+    if destination.ports.contains(&PORT_DNS) {
+        return Err(wrong("port 53 is the run's own resolver's, at every address".to_owned()));
+    }
+    let range = Range::parse(&destination.host);
+    let to = match range {
+        Ok(range) => To::Range(range),
+        Err(_) => To::Name(
+            HostPattern::parse(&destination.host)
+                .map_err(|error| wrong(format!("it is no host name: {error}")))?,
+        ),
+    };
+    let addresses = destination
+        .addresses
+        .iter()
+        .map(|text| Range::parse(text).map_err(|error| wrong(error.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    if matches!(to, To::Range(_)) && !addresses.is_empty() {
+        return Err(wrong("it is an address range itself, and needs no `address`".to_owned()));
+    }
+    Ok(DestinationPlan {
+        to,
+        ports: destination.ports.clone(),
+        addresses,
+        rate: destination.rate,
+        upload_max: destination.upload,
+        because: destination.origin.clone(),
+    })
+}
+
+fn limited<T: Copy>(limit: &Limit<T>) -> Limited<T> {
+    Limited { max: limit.max, because: limit.origin.clone() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Decisions about names, ports and addresses, from plans alone.
+
+use super::*;
+
+fn destination(host: &str, ports: &[u16], addresses: &[&str]) -> DestinationPlan {
+    one(&Destination {
+        host: host.to_owned(),
+        ports: ports.to_vec(),
+        addresses: addresses.iter().map(|it| (*it).to_owned()).collect(),
+        methods: Vec::new(),
+        rate: None,
+        upload: None,
+        origin: Origin::built_in("the test names it"),
+    })
+    .unwrap()
+}
+
+fn plan(destinations: Vec<DestinationPlan>) -> EgressPlan {
+    EgressPlan {
+        destinations,
+        upload_max: None,
+        download_max: None,
+        connections_max: None,
+        nameservers: Vec::new(),
+        pool: Pool::USUAL,
+    }
+}
+
+fn name(text: &str) -> Wanted {
+    Wanted::Name(HostName::parse(text.as_bytes()).unwrap())
+}
+
+fn address(text: &str) -> Wanted {
+    Wanted::Address(text.parse().unwrap())
+}
+
+fn usual() -> EgressPlan {
+    plan(vec![
+        destination("packages.example.org", &[443], &[]),
+        destination("*.example.org", &[443, 80], &[]),
+        destination("db.internal", &[5432], &["10.1.0.0/16"]),
+        destination("10.2.0.0/16", &[8080], &[]),
+    ])
+}
+
+#[track_caller]
+fn check(wanted: &Wanted, port: u16, expected: &Result<&[usize], Refused>) {
+    let found = usual().decide(wanted, port);
+    assert_eq!(found.as_ref().map(Allowed::indexes), expected.as_ref().map(|it| *it));
+}
+
+#[test]
+fn a_name_is_reached_at_the_ports_of_every_destination_that_means_it() {
+    check(&name("packages.example.org"), 443, &Ok(&[0, 1]));
+    check(&name("packages.example.org"), 80, &Ok(&[1]));
+    check(&name("other.example.org"), 443, &Ok(&[1]));
+    check(&name("packages.example.org"), 22, &Err(Refused::Port));
+    check(&name("example.org"), 443, &Err(Refused::Unlisted));
+    check(&name("packages.example.org.evil.test"), 443, &Err(Refused::Unlisted));
+}
+
+#[test]
+fn a_bare_address_is_reached_only_where_a_destination_names_its_range() {
+    check(&address("10.2.3.4"), 8080, &Ok(&[3]));
+    check(&address("10.2.3.4"), 80, &Err(Refused::Port));
+    check(&address("10.1.3.4"), 5432, &Err(Refused::Unlisted));
+    check(&address("8.8.8.8"), 443, &Err(Refused::Unlisted));
+    check(&address("::ffff:10.2.3.4"), 8080, &Err(Refused::Unlisted));
+    check(&address("169.254.169.254"), 80, &Err(Refused::Unlisted));
+}
+
+#[test]
+fn no_destination_means_that_nothing_is_reached() {
+    let empty = plan(Vec::new());
+    assert_eq!(empty.decide(&name("example.org"), 443), Err(Refused::Unlisted));
+    assert_eq!(empty.decide(&address("8.8.8.8"), 443), Err(Refused::Unlisted));
+}
+
+#[test]
+fn a_name_leads_to_public_addresses_and_to_the_ranges_that_are_named_for_it() {
+    let plan = usual();
+    let open = plan.decide(&name("a.example.org"), 443).unwrap();
+    let inside = plan.decide(&name("db.internal"), 5432).unwrap();
+    let at = |allowed: &Allowed, text: &str| plan.check_address(allowed, text.parse().unwrap());
+    assert_eq!(at(&open, "93.184.216.34"), Ok(()));
+    assert_eq!(at(&inside, "10.1.2.3"), Ok(()));
+    for text in ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1"] {
+        let refused = at(&open, text).unwrap_err();
+        assert!(matches!(refused, Refused::Address { .. }), "{text}: {refused:?}");
+    }
+    assert!(at(&inside, "10.2.0.1").is_err(), "a range opens itself only");
+}
+
+#[test]
+fn every_name_has_an_address_of_its_own_in_both_families() {
+    let pool = Pool::USUAL;
+    let (v4, v6) = pool.of_name(7);
+    assert_eq!((v4.to_string(), v6.to_string()), ("198.18.1.7".into(), "fd00:5a::107".into()));
+    assert_eq!(pool.name_at(v4.into()), Some(7));
+    assert_eq!(pool.name_at(v6.into()), Some(7));
+    for none in ["198.18.0.1", "198.18.0.255", "198.17.255.255", "198.18.17.0", "fd00:5a::1"] {
+        assert_eq!(pool.name_at(none.parse().unwrap()), None, "{none}");
+    }
+    assert!(pool.is_gateway("198.18.0.1".parse().unwrap()));
+    assert!(!pool.is_gateway("198.18.0.2".parse().unwrap()));
+}
+
+#[test]
+fn a_destination_is_within_another_when_it_allows_no_more() {
+    let wide = destination("*.example.org", &[80, 443], &["10.0.0.0/8"]);
+    let narrow = destination("a.example.org", &[443], &["10.1.0.0/16"]);
+    assert!(narrow.is_within(&wide));
+    assert!(!wide.is_within(&narrow));
+    let slow = DestinationPlan { rate: Some(Bytes(1)), ..wide.clone() };
+    assert!(slow.is_within(&wide) && !wide.is_within(&slow));
+}
+
+#[test]
+fn a_refusal_says_which_line_would_allow_it() {
+    let plan = usual();
+    let level = Level::TestExecution;
+    let denial = plan.denial(level, "evil.test", Some(443), &Refused::Unlisted);
+    assert_eq!(denial.object, "evil.test:443");
+    assert!(denial.allow_with.unwrap().contains("host = \"evil.test\""));
+    let denial = plan.denial(level, "packages.example.org", Some(22), &Refused::Port);
+    assert!(denial.origin.is_some(), "the line that lists the host");
+}
