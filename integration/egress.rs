@@ -159,7 +159,7 @@ fn a_name_that_changes_its_mind_between_two_connections_is_not_asked_again() {
     let script = format!("fetch a.test {port}");
     let path = format!("s:{}", place.probe.display());
     // Two connections of one run: the probe becomes itself once more.
-    let again = format!("v:probe|{}", script.replace(' ', "|"));
+    let again = format!("v:probe|--|{}", script.replace(' ', "|"));
     let held = probe(&place, &["keep", "a.test", &port, "1"]).stdin(Stdio::null()).end().exited(0);
     assert!(held.text().contains(BODY), "{}", held.text());
     assert_eq!(held.outcome().denials, []);
@@ -453,7 +453,7 @@ fn a_proxy_decides_as_the_network_does() {
 /// A client program under a name of its own: the rules that refuse such programs are about names.
 fn client(place: &Place, program: &str) -> Option<PathBuf> {
     let from = fs::canonicalize(program).ok()?;
-    let to = place.probe.with_file_name(format!("web-{}", from.file_name()?.to_str()?));
+    let to = place.probe.with_file_name(format!("{}-web", from.file_name()?.to_str()?));
     if fs::hard_link(&from, &to).is_err() {
         place.copy_program(&from, &to);
         make_program(&to);
@@ -487,17 +487,16 @@ fn every_client_reaches_a_listed_name_without_being_told_how() {
             fs::read_to_string(place.home.join(".config/rung/level-3.toml")).unwrap(),
             format!(
                 "[[exec.program]]\nname = \"{name}\"\nclass = \"plain\"\nstyle = \"gnu\"\n\
-                 [[exec.rule]]\nid = \"test.client\"\nprogram = \"{name}\"\n\
-                 arguments = [{{ after = \"--\", any = true }}]\ndecision = \"allow\"\npower = \"net\"\n\
-                 because = \"a client\"\nmatch = [\"{name} -- x\"]\nnot_match = [\"{name} x\"]\n"
+                 [[exec.rule]]\nid = \"test.client\"\nprogram = \"{name}\"\nstarted_by = \"probe\"\n\
+                 arguments = [{{ words = \"any\" }}]\ndecision = \"allow\"\npower = \"net\"\n\
+                 because = \"a client\"\nmatch = [\"{name} x\"]\nnot_match = [\"{name}s x\"]\n"
             ),
         );
         place.set_profile(3, &format!("{listed}\n{rule}"));
-        // The client's own words stand behind a `--`, which only the probe understands.
         let path = format!("s:{}", program.display());
         let run = |url: &str| {
-            let words = [vec!["client"], options.clone(), vec![url]].concat().join("|");
-            let environment = "v:PATH=/usr/bin:/bin|HOME=/tmp";
+            let words = [vec![name], options.clone(), vec![url]].concat().join("|");
+            let environment = "v:LANG=C";
             probe(&place, &["do", "execve", &path, &format!("v:{words}"), environment]).end()
         };
         let ended = run(&url).exited(0);

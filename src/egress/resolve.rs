@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use domain::base::iana::{Class, Rcode};
 use domain::base::{Message, MessageBuilder, Name, Rtype};
 use domain::rdata::{A, Aaaa};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::model::HostName;
@@ -39,6 +41,7 @@ pub(super) struct Resolver {
     /// What `hosts(5)` says about names of the plan.
     hosts: BTreeMap<HostName, Vec<IpAddr>>,
     known: RefCell<BTreeMap<HostName, Known>>,
+    asking: RefCell<BTreeMap<HostName, Rc<Mutex<()>>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +59,7 @@ struct Found {
 
 impl Resolver {
     pub(super) fn new(servers: Vec<SocketAddr>, hosts: BTreeMap<HostName, Vec<IpAddr>>) -> Self {
-        Self { servers, hosts, known: RefCell::default() }
+        Self { servers, hosts, known: RefCell::default(), asking: RefCell::default() }
     }
 
     /// All addresses of a name, or why there are none.
@@ -64,6 +67,8 @@ impl Resolver {
         if let Some(addresses) = self.hosts.get(name) {
             return Ok(addresses.clone());
         }
+        let turn = self.turn(name);
+        let held = turn.lock().await;
         let now = Instant::now();
         if let Some(known) = self.known.borrow().get(name).filter(|it| it.until > now) {
             return Ok(known.addresses.clone());
@@ -78,7 +83,17 @@ impl Resolver {
             let until = now + Duration::from_secs(seconds.into());
             known.insert(name.clone(), Known { addresses: found.addresses.clone(), until });
         }
+        drop(held);
         Ok(found.addresses)
+    }
+
+    /// Who asks for a name while it is being asked for waits, and gets the same answer.
+    fn turn(&self, name: &HostName) -> Rc<Mutex<()>> {
+        let mut asking = self.asking.borrow_mut();
+        if asking.len() >= NAMES_MAX {
+            asking.retain(|_, it| Rc::strong_count(it) > 1);
+        }
+        Rc::clone(asking.entry(name.clone()).or_default())
     }
 
     /// Both families at once. One that is late does not hold up the other for long.
