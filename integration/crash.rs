@@ -19,7 +19,7 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::harness::{Place, put, requires, spawn};
+use crate::harness::{Place, has_by_chance, put, spawn};
 use crate::session::{contents, id_of, session};
 
 /// More changes than any of these acts makes.
@@ -293,7 +293,7 @@ fn a_disk_that_is_full_leaves_the_tree_as_it_was() {
 #[test]
 fn a_tree_on_a_full_file_system_is_as_it_was() {
     let root = nix::unistd::geteuid().is_root();
-    if !requires("right to mount a small file system", root) {
+    if !has_by_chance("only root mounts a small file system", root) {
         return;
     }
     let place = Place::new();

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use self::network::{BODY, Net, Says, V4, V6, probe};
-use crate::harness::{Ended, PATIENCE, Place, make_program, requires, within};
+use crate::harness::{Ended, PATIENCE, Place, has_by_chance, make_program, within};
 
 /// The probe's own codes.
 const NO_NAME: i32 = 203;
@@ -478,7 +478,7 @@ fn every_client_reaches_a_listed_name_without_being_told_how() {
     ] {
         let place = net.place("");
         let found = client(&place, program);
-        if !requires(program, found.is_some()) {
+        if !has_by_chance(program, found.is_some()) {
             continue;
         }
         let program = found.unwrap();

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use rung::model::Layer;
 use serde_json::Value;
 
-use crate::harness::{Ended, Place, make_program, put, requires, within};
+use crate::harness::{Ended, Place, has_by_chance, make_program, put, requires, within};
 
 const EACCES: u8 = 13;
 
@@ -346,7 +346,7 @@ fn a_program_with_capabilities_of_its_own_is_not_started() {
     );
     let mut python = std::process::Command::new("python3");
     let python = python.args(["-c", &set]).stderr(std::process::Stdio::null()).status();
-    if !requires("root with python3", python.is_ok_and(|it| it.success())) {
+    if !has_by_chance("only root gives a file capabilities", python.is_ok_and(|it| it.success())) {
         return;
     }
     let ended = place.rung(3).words(&own).end();
@@ -424,7 +424,7 @@ fn a_tracer_works_where_the_profile_has_one_and_its_tracees_are_decided_all_the_
 
 #[test]
 fn a_debugger_runs_a_program_to_its_end() {
-    if !requires("gdb", Path::new("/usr/bin/gdb").exists()) {
+    if !has_by_chance("gdb", Path::new("/usr/bin/gdb").exists()) {
         return;
     }
     let place = Place::new();

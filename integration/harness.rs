@@ -622,6 +622,15 @@ pub(crate) fn requires(what: &str, there: bool) -> bool {
     there
 }
 
+/// Something that not every host has to have, or that only root may do: without it the test is left
+/// out and says so, wherever it runs.
+pub(crate) fn has_by_chance(what: &str, there: bool) -> bool {
+    if !there {
+        println!("left out: {what}");
+    }
+    there
+}
+
 /// A process of the host, which dies of any signal.
 pub(crate) struct Sibling(pub(crate) Child);
 

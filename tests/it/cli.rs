@@ -17,6 +17,16 @@ use tempfile::TempDir;
 
 use crate::hosts;
 
+/// What rung remembers of a machine between two runs, in the order in which it is written.
+#[derive(serde::Serialize)]
+struct Remembered<'a> {
+    boot: &'a str,
+    version: &'a str,
+    hierarchy: Option<()>,
+    places: Vec<PathBuf>,
+    facts: HostFacts,
+}
+
 /// A user with nothing but a workspace.
 struct User {
     home: TempDir,
@@ -67,13 +77,15 @@ impl User {
             ..hosts::full()
         };
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let note = json!({
-            "boot": boot.trim_end(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "facts": facts,
-        });
+        let note = Remembered {
+            boot: boot.trim_end(),
+            version: env!("CARGO_PKG_VERSION"),
+            hierarchy: None,
+            places: Vec::new(),
+            facts,
+        };
         fs::create_dir_all(self.state()).unwrap();
-        fs::write(self.state().join("host.json"), note.to_string()).unwrap();
+        fs::write(self.state().join("host"), postcard::to_stdvec(&note).unwrap()).unwrap();
         self
     }
 
