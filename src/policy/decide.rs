@@ -381,26 +381,10 @@ pub(super) fn final_name(path: &Path) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Ids, Level, Streams, Tree};
-    use crate::policy::fixture::{allow, argv, found, operands, option, origin, profile, rule};
+    use crate::model::Level;
+    use crate::policy::fixture::{allow, found, operands, option, origin, profile, request, rule};
     use crate::policy::{Question, Refusal};
     use crate::profile::{Class, OptionSpec, Style, ValueType, When};
-
-    fn request(line: &str, program: ProgramFact) -> Request {
-        Request {
-            argv: argv(line),
-            program,
-            level: Level::ReadOnlyResearch,
-            cwd: PathBuf::from("/ws"),
-            workspace: PathBuf::from("/ws"),
-            home: PathBuf::from("/home/user"),
-            environment: BTreeMap::new(),
-            ids: Ids::default(),
-            streams: Streams::Inherit,
-            tree: Tree::Itself,
-            repository: None,
-        }
-    }
 
     /// A program of the system by its plain name.
     fn plain(line: &str) -> Request {

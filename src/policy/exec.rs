@@ -292,8 +292,10 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::model::{Ancestor, Caller, Ids, Level, Streams, Tree};
-    use crate::policy::fixture::{allow, argv, found, operands, origin, profile, program, rule};
+    use crate::model::{Ancestor, Caller};
+    use crate::policy::fixture::{
+        allow, argv, found, operands, origin, profile, program, request, rule,
+    };
     use crate::profile::{Argument, Decision, Grant, Rule, Style, ValueType, When};
 
     fn system(name: &str) -> ProgramFact {
@@ -345,19 +347,7 @@ mod tests {
     }
 
     fn decided(fact: &ExecFact, profile: &Profile) -> Result<String, Box<Denial>> {
-        let request = Request {
-            argv: argv("sh"),
-            program: system("sh"),
-            level: Level::ReadOnlyResearch,
-            cwd: PathBuf::from("/ws"),
-            workspace: PathBuf::from("/ws"),
-            home: PathBuf::from("/home/user"),
-            environment: BTreeMap::new(),
-            ids: Ids::default(),
-            streams: Streams::Inherit,
-            tree: Tree::Itself,
-            repository: None,
-        };
+        let request = request("sh", system("sh"));
         match decide_exec(fact, &request, profile, &BTreeMap::new()) {
             ExecVerdict::Allow { rule, .. } => Ok(rule),
             ExecVerdict::Deny(denial) => Err(Box::new(denial)),

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Arg, Bytes, Count, Digest, Level, Origin, ProgramFact, ProgramLocation, Span};
+use crate::model::{
+    Arg, Bytes, Count, Digest, Ids, Level, Origin, ProgramFact, ProgramLocation, Request, Span,
+    Streams, Tree,
+};
 use crate::policy::value::Place;
 use crate::profile::{
     Argument, Audit, Class, Decision, Durable, Entry, Environment, Example, Exec, Filesystem,
@@ -150,5 +153,22 @@ pub(super) fn found(path: &str, location: ProgramLocation) -> ProgramFact {
         inode: 1,
         setid: false,
         executable: true,
+    }
+}
+
+/// A command line in the workspace `/ws`, at level 1.
+pub(super) fn request(line: &str, program: ProgramFact) -> Request {
+    Request {
+        argv: argv(line),
+        program,
+        level: Level::ReadOnlyResearch,
+        cwd: PathBuf::from("/ws"),
+        workspace: PathBuf::from("/ws"),
+        home: PathBuf::from("/home/user"),
+        environment: BTreeMap::new(),
+        ids: Ids::default(),
+        streams: Streams::Inherit,
+        tree: Tree::Itself,
+        repository: None,
     }
 }

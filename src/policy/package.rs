@@ -264,11 +264,10 @@ fn refused(
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
 
     use super::*;
-    use crate::model::{Ids, Level, ProgramLocation, Streams, Tree};
-    use crate::policy::fixture::{allow, argv, found, profile, rule};
+    use crate::model::ProgramLocation;
+    use crate::policy::fixture::{allow, argv, found, profile, request, rule};
     use crate::profile::{Argument, Rule, When};
 
     fn texts(line: &str, file: &str) -> Option<Vec<String>> {
@@ -340,19 +339,7 @@ mod tests {
             rule("ask", "touch", Decision::Confirm),
             rule("drop", "dropdb", Decision::Never),
         ];
-        let request = Request {
-            argv: argv("npm test"),
-            program: found("/usr/bin/npm", ProgramLocation::System),
-            level: Level::ReadOnlyResearch,
-            cwd: PathBuf::from("/ws"),
-            workspace: PathBuf::from("/ws"),
-            home: PathBuf::from("/home/user"),
-            environment: BTreeMap::new(),
-            ids: Ids::default(),
-            streams: Streams::Inherit,
-            tree: Tree::Itself,
-            repository: None,
-        };
+        let request = request("npm test", found("/usr/bin/npm", ProgramLocation::System));
         let file = serde_json::json!({ "scripts": { "test": script } }).to_string();
         let script = named_script(&request.argv)?.find("package.json", &file)?;
         let refused = decide_package_script(&script, &|it| it == "vitest", &request, &profile)?;
