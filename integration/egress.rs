@@ -76,20 +76,155 @@ fn any_other_name_does_not_exist_and_is_never_asked_for() {
 }
 
 #[test]
-fn a_port_that_is_not_listed_is_closed_and_an_address_without_a_name_is_refused() {
+fn a_port_that_is_not_listed_is_closed_and_so_is_an_address_without_a_name() {
     let net = Net::new();
     let place = net.place("");
     let port = net.port.to_string();
-    assert_eq!(probe(&place, &["fetch", "a.test", "4"]).end().code(), REFUSED);
-    assert_eq!(probe(&place, &["fetch", "192.0.2.1", "4"]).end().code(), REFUSED);
+    probe(&place, &["fetch", "a.test", &port]).end().exited(0);
+    assert_eq!(net.connections(), 1, "the control");
+    let ended = probe(&place, &["fetch", "a.test", "4", "a.test", "4"]).end();
+    assert_eq!(ended.code(), REFUSED);
+    denied(&ended, "a.test:4", "but not this port");
     let far = ["192.0.2.1", "8.8.8.8", "169.254.169.254", "2001:db8::1", "fd00:ec2::254"];
-    for address in far.into_iter().chain(["198.18.0.1", "198.18.1.200", "::ffff:8.8.8.8"]) {
-        let ended = probe(&place, &["fetch", address, &port]).end();
-        assert_eq!(ended.code(), RESET, "{address}");
-        let bare = address.trim_start_matches("::ffff:");
-        denied(&ended, &format!("{bare}:{port}"), "no destination of the profile means it");
+    for address in far.into_iter().chain(["198.18.0.1", "::ffff:8.8.8.8"]) {
+        for port in ["4", &port] {
+            let ended = probe(&place, &["fetch", address, port]).end();
+            assert_eq!(ended.code(), REFUSED, "{address}");
+            let object = format!("{}:{port}", address.trim_start_matches("::ffff:"));
+            denied(&ended, &object, "no destination of the profile means it");
+            asked(&ended, &object, &place, "tcp");
+        }
+    }
+    // Of the pool, but nobody's: what arrives says so.
+    let ended = probe(&place, &["fetch", "198.18.1.200", &port]).end();
+    assert_eq!(ended.code(), RESET);
+    let object = format!("198.18.1.200:{port}");
+    denied(&ended, &object, "no destination of the profile means it");
+    asked(&ended, &object, &place, "tcp");
+    assert_eq!(net.connections(), 0);
+}
+
+/// The ledger says which program and process wanted this.
+#[track_caller]
+fn asked(ended: &Ended, object: &str, place: &Place, protocol: &str) {
+    let records = ended.records.iter().filter(|it| it["kind"] == "connect");
+    let found: Vec<_> = records.filter(|it| it["object"] == object).collect();
+    let [record] = found.as_slice() else { panic!("`{object}`: {found:?}") };
+    assert_eq!(record["program"], place.probe.to_str().unwrap());
+    assert_eq!(record["protocol"], protocol);
+    assert!(record["process"].as_i64().unwrap() > 1, "{record}");
+    let denial = ended.outcome().denials.iter().find(|it| it.object == object).unwrap();
+    assert_eq!(record["count"], denial.count);
+    let wanted = format!("`{}` wanted it", place.probe.display());
+    assert!(denial.reason.contains(&wanted), "{}", denial.reason);
+}
+
+/// Nothing listens for datagrams, and the filter does not see every way of sending one; what it
+/// sees is recorded.
+#[test]
+fn datagrams_are_refused_at_once_and_recorded() {
+    let net = Net::new();
+    let place = net.place("");
+    let canary = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    canary.set_nonblocking(true).unwrap();
+    canary.connect(canary.local_addr().unwrap()).unwrap();
+    canary.send(b"control").unwrap();
+    assert_eq!(canary.recv(&mut [0; 16]).unwrap(), 7, "the control");
+    let port = canary.local_addr().unwrap().port();
+    let ended = probe(&place, &["datagram", "192.0.2.1", "443"]).end();
+    assert_eq!(ended.code(), REFUSED);
+    denied(&ended, "192.0.2.1:443/udp", "no destination of the profile means it");
+    asked(&ended, "192.0.2.1:443/udp", &place, "udp");
+    // The kernel takes an address without a family for one of IPv4.
+    let nameless = "h:0000 01bb c0000209 0000000000000000".replace(' ', "");
+    for (address, object) in [
+        (format!("in:192.0.2.7:{port}"), format!("192.0.2.7:{port}/udp")),
+        (format!("{nameless} 16"), "192.0.2.9:443/udp".to_owned()),
+    ] {
+        let steps = format!("do socket 2 2 0 , sendto %1 s:hello 5 0 {address}");
+        let words: Vec<&str> = steps.split(' ').collect();
+        let ended = probe(&place, &words).end().exited(0);
+        denied(&ended, &object, "no destination of the profile means it");
+        asked(&ended, &object, &place, "udp");
+    }
+    // A name is put in order by connecting to it, which is no attempt.
+    let ended = probe(&place, &["resolve", "a.test"]).end().exited(0);
+    assert_eq!(ended.outcome().denials, []);
+    assert!(canary.recv(&mut [0; 16]).is_err(), "a datagram came out");
+}
+
+#[test]
+fn a_run_without_a_way_out_says_who_looked_for_one() {
+    let place = Place::new();
+    let canary = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = canary.local_addr().unwrap().port();
+    drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+    drop(canary.accept().unwrap());
+    canary.set_nonblocking(true).unwrap();
+    let ended = probe(&place, &["fetch", "192.0.2.1", "443"]).end();
+    assert_eq!(ended.code(), libc::ENETUNREACH);
+    denied(&ended, "192.0.2.1:443", "no way out");
+    asked(&ended, "192.0.2.1:443", &place, "tcp");
+    // Its own loopback is nobody's business, and another one.
+    let ended = probe(&place, &["fetch", "127.0.0.1", &port.to_string()]).end();
+    assert_eq!((ended.code(), ended.outcome().denials.len()), (REFUSED, 0));
+    assert!(canary.accept().is_err());
+}
+
+#[test]
+fn ports_of_a_range_are_opened_when_they_are_wanted_and_others_stay_closed() {
+    let net = Net::new();
+    let port = net.port;
+    let place = net.place(&format!(
+        "[[network.destination]]\nhost = \"r.test\"\nports = [\"{}-{}\", \"54-1000\"]\n\
+         address = [\"127.0.0.0/8\", \"::1\"]\nbecause = \"any of them\"\n",
+        port.saturating_sub(50),
+        port.saturating_add(50)
+    ));
+    net.name("r.test", Says::Addresses(vec![V4, V6]));
+    for family in ["4", "6"] {
+        let words = ["fetch", "r.test", &port.to_string(), "r.test", family];
+        assert_eq!(probe(&place, &words).end().exited(0).text().trim(), BODY);
+    }
+    assert_eq!(net.connections(), 2, "the control");
+    // Nobody listens there outside, and low ports can be opened too.
+    let ended = probe(&place, &["fetch", "r.test", "443", "r.test", "4"]).end();
+    assert_eq!(ended.code(), RESET);
+    denied(&ended, "r.test:443", "failed: Connection refused");
+    let ended = probe(&place, &["fetch", "r.test", "1001"]).end();
+    assert_eq!(ended.code(), REFUSED);
+    denied(&ended, "r.test:1001", "but not this port");
+    // A listed port is no port of the other name.
+    let ended = probe(&place, &["fetch", "r.test", &net.sink.to_string()]).end();
+    if net.sink.abs_diff(port) > 50 {
+        denied(&ended, &format!("r.test:{}", net.sink), "but not this port");
     }
     assert_eq!(net.connections(), 0);
+    let ended = probe(&place, &["sweep", "r.test", "200", "300"]).end().exited(0);
+    // 64 of them got as far as the gateway, which found nobody outside.
+    assert_eq!(ended.text().trim(), format!("{RESET}: 64, {REFUSED}: 36"));
+    assert!(ended.outcome().notes.iter().any(|it| it.contains("64 different")), "{}", ended.err);
+}
+
+/// Attempts without end are remembered within bounds, and the programs of the run still start.
+#[test]
+fn a_storm_of_connections_starves_nobody_and_is_counted() {
+    let net = Net::new();
+    let place = net.place("");
+    let ended = probe(&place, &["flood", "4", "40"]).end().exited(0);
+    let text = ended.text();
+    let mut numbers = text.split_whitespace().map(|it| it.parse::<u64>().unwrap());
+    let (connects, started, longest_ms) =
+        (numbers.next().unwrap(), numbers.next().unwrap(), numbers.next().unwrap());
+    println!("{connects} connections beside {started} programs, the longest {longest_ms} ms");
+    assert!(connects > 1000 && started == 40 && longest_ms < 5000, "{text}");
+    let records = ended.records.iter().filter(|it| it["kind"] == "connect");
+    let counted: u64 = records.clone().map(|it| it["count"].as_u64().unwrap()).sum();
+    assert!(records.count() <= 256);
+    assert!(ended.outcome().denials.len() <= 64);
+    let notes = ended.outcome().notes.join(" ");
+    assert!(notes.contains("more attempts to connect were refused"), "{notes}");
+    assert!(counted < connects, "the rest is counted");
 }
 
 /// The host's own loopback is another one, whatever the destination opens for names.
@@ -340,6 +475,9 @@ fn the_gateway_can_do_nothing_else_and_without_it_there_is_no_network() {
     let ended = run.end(&place);
     assert_ne!(ended.code(), 0, "the second connection was made without a gateway");
     assert_eq!(ended.denial().rule, "network.gateway");
+    // What it had counted it has left behind.
+    let [traffic] = ended.outcome().network.as_slice() else { panic!("nothing was counted") };
+    assert_eq!((traffic.destination.as_str(), traffic.connections.0), ("a.test", 1));
     ended.recorded();
 }
 

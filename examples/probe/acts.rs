@@ -100,6 +100,8 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
         ("say", [name, to, words]) => talk::say(name, port(to)?, words),
         ("upload", [name, to, bytes]) => talk::upload(name, port(to)?, number(bytes)?),
         ("keep", [name, to, count]) => talk::keep(name, port(to)?, number(count)?),
+        ("sweep", [name, from, to]) => talk::sweep(name, port(from)?, port(to)?),
+        ("flood", [threads, programs]) => talk::flood(number(threads)?, number(programs)?),
         ("datagram", [name, to]) => talk::datagram(name, port(to)?),
         _ => Err(USAGE),
     }

@@ -1,8 +1,11 @@
 //! Acts of a client of the network, as any program would do them: by the C library's resolver.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::time::Duration;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::{Refused, Tried, Unclear};
 
@@ -76,6 +79,66 @@ pub(crate) fn keep(name: &str, port: u16, count: usize) -> Tried {
     std::io::stdin().read_line(&mut line)?;
     drop(held);
     fetch(name, port, name, "")
+}
+
+/// Connects to each port but the last, and prints how often it failed with what.
+pub(crate) fn sweep(name: &str, from: u16, to: u16) -> Tried {
+    let at = addresses(name, 0)?.into_iter().find(SocketAddr::is_ipv4);
+    let mut at = at.ok_or(Refused::Not(Unclear::NoName))?;
+    let mut failed: BTreeMap<i32, u32> = BTreeMap::new();
+    for port in from..to {
+        at.set_port(port);
+        // A connection that is made is one that is ended when the other side has been looked for.
+        let tried = TcpStream::connect(at).and_then(|mut it| it.read(&mut [0]));
+        if let Err(error) = tried {
+            *failed.entry(error.raw_os_error().unwrap_or(0)).or_default() += 1;
+        }
+    }
+    let lines: Vec<String> =
+        failed.iter().rev().map(|(errno, it)| format!("{errno}: {it}")).collect();
+    print(lines.join(", ").as_bytes())
+}
+
+/// So many threads connect to one closed port after the other, while this program starts itself again
+/// and again. Prints how many connections were refused, how many programs ran, and how many
+/// milliseconds the slowest of them took.
+pub(crate) fn flood(threads: usize, programs: usize) -> Tried {
+    let over = AtomicBool::new(false);
+    let refused = AtomicU64::new(0);
+    let one = |thread: usize| {
+        for port in (1..=60_000).cycle() {
+            if over.load(Ordering::Relaxed) {
+                return;
+            }
+            let last = u8::try_from(thread).unwrap_or(0);
+            if TcpStream::connect(SocketAddr::from(([192, 0, 2, last], port))).is_err() {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    let own = std::env::current_exe()?;
+    let mut longest = Duration::ZERO;
+    let started = std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || one(thread));
+        }
+        let mut started = 0;
+        for _ in 0..programs {
+            let from = Instant::now();
+            let status = Command::new(&own).args(["--", "exit", "0"]).status();
+            started += usize::from(status.is_ok_and(|it| it.success()));
+            longest = longest.max(from.elapsed());
+        }
+        // A storm of programs is over soon; that of connections has to have had its turn.
+        let patience = Instant::now();
+        while refused.load(Ordering::Relaxed) <= 1000 && patience.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
+        over.store(true, Ordering::Relaxed);
+        started
+    });
+    let refused = refused.load(Ordering::Relaxed);
+    print(format!("{refused} {started} {}", longest.as_millis()).as_bytes())
 }
 
 /// Sends one datagram on a connected socket, and waits for what comes.

@@ -26,6 +26,8 @@ const DESCRIPTORS_BESIDE: u64 = 256;
 const DESCRIPTORS_MAX: u64 = 4096;
 /// Connections at once, where the machine allows that many descriptors.
 const CONNECTIONS_MAX: u64 = 512;
+/// Ports that are named to Landlock one by one.
+const PORT_RULES_MAX: usize = 4096;
 /// More than all connections together can need.
 const MEMORY_BYTES_MAX: u64 = 512 << 20;
 
@@ -71,12 +73,19 @@ pub(super) fn confine(plan: &EgressPlan) -> Result<(), ConfineError> {
 /// As much of it as this kernel knows: the filter below says the same about files.
 fn landlock(plan: &EgressPlan) -> Result<(), ConfineError> {
     let abi = ABI::V6;
+    let named = || plan.destinations.iter().flat_map(|it| it.ports.iter().map(|it| it.all()));
+    // Each port is a rule of its own; a wide range leaves it to the decision which of them it is.
+    let narrow = named().map(|it| it.len()).sum::<usize>() <= PORT_RULES_MAX;
+    let handled = if narrow { AccessNet::from_all(abi) } else { AccessNet::BindTcp.into() };
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?
-        .handle_access(AccessNet::from_all(abi))?
+        .handle_access(handled)?
         .scope(Scope::from_all(abi))?
         .create()?;
-    let named = plan.destinations.iter().flat_map(|it| it.ports.iter().copied());
+    if !narrow {
+        return Ok(ruleset.restrict_self().map(drop)?);
+    }
+    let named = named().flatten();
     let asked = plan.nameservers.iter().map(std::net::SocketAddr::port);
     for port in named.chain(asked) {
         ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;

@@ -89,6 +89,7 @@ struct Life {
     runtime: tokio::runtime::Runtime,
     start: Start,
     hosts: BTreeMap<HostName, Vec<IpAddr>>,
+    meters: Meters,
     connections_max: usize,
 }
 
@@ -106,6 +107,9 @@ fn prepare(channel: &OwnedFd) -> Result<Life, String> {
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(failed("opening /etc/hosts")(error)),
     };
+    let counters = counters(channel).map_err(failed("taking the file for its counters"))?;
+    let meters =
+        Meters::new(&start.plan, Some(counters)).map_err(failed("mapping its counters"))?;
     let hosts = hosts(&String::from_utf8_lossy(&text), |name| start.plan.knows(name));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -115,7 +119,15 @@ fn prepare(channel: &OwnedFd) -> Result<Life, String> {
     let connections_max = confine::limits().map_err(walls)?;
     confine::confine(&start.plan).map_err(walls)?;
     say(channel, &Word::Ready);
-    Ok(Life { runtime, start, hosts, connections_max })
+    Ok(Life { runtime, start, hosts, meters, connections_max })
+}
+
+/// The supervisor has sent it before it started this process.
+fn counters(channel: &OwnedFd) -> Result<OwnedFd, nix::Error> {
+    let mut byte = [0; 4];
+    let (length, mut received) = message::receive_descriptors(channel.as_fd(), &mut byte)?;
+    let ours = byte.get(..length) == Some(wire::COUNTERS);
+    received.pop().filter(|_| ours).ok_or(nix::Error::EBADMSG)
 }
 
 /// A memory file is read from wherever its writer left it, so from the beginning.
@@ -133,15 +145,16 @@ fn say(channel: &impl AsRawFd, word: &Word) {
 
 impl Life {
     fn live(self, channel: OwnedFd) {
-        let Self { runtime, start, hosts, connections_max } = self;
+        let Self { runtime, start, hosts, meters, connections_max } = self;
         let local = LocalSet::new();
         let word = local.block_on(&runtime, async {
             let channel = registered(channel)?;
             let sockets = sockets(&channel).await?;
-            let state = Rc::new(State::new(start, hosts, &sockets));
-            serve(sockets, &state, connections_max);
-            until_the_end(&channel).await;
-            let report = state.report();
+            let state = Rc::new(State::new(start, hosts, meters, &sockets));
+            let room = Arc::new(Semaphore::new(connections_max));
+            serve(sockets, &state, &room);
+            let names = until_the_end(&channel, &state, &room).await;
+            let report = state.report(&names);
             say(&channel, &Word::Report(report));
             Some(())
         });
@@ -164,10 +177,10 @@ fn registered(channel: OwnedFd) -> Option<UnixDatagram> {
 async fn hear(channel: &UnixDatagram) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
     loop {
         channel.readable().await.ok()?;
-        let mut byte = [0; 16];
+        let mut buffer = [0; wire::QUESTION_BYTES_MAX];
         let heard = channel.try_io(Interest::READABLE, || {
-            let (length, received) = message::receive_descriptors(channel.as_fd(), &mut byte)?;
-            Ok((byte.get(..length).unwrap_or_default().to_vec(), received))
+            let (length, received) = message::receive_descriptors(channel.as_fd(), &mut buffer)?;
+            Ok((buffer.get(..length).unwrap_or_default().to_vec(), received))
         });
         match heard {
             Ok((bytes, _)) if bytes.is_empty() => return None,
@@ -184,12 +197,21 @@ async fn sockets(channel: &UnixDatagram) -> Option<Vec<OwnedFd>> {
     (bytes == wire::SOCKETS).then_some(sockets)
 }
 
-async fn until_the_end(channel: &UnixDatagram) {
-    while let Some((bytes, _)) = hear(channel).await {
-        if bytes == wire::END {
-            return;
+/// Serves the ports that are opened meanwhile. Returns which names the supervisor wants to know.
+async fn until_the_end(
+    channel: &UnixDatagram,
+    state: &Rc<State>,
+    room: &Arc<Semaphore>,
+) -> Vec<u32> {
+    while let Some((bytes, sockets)) = hear(channel).await {
+        if bytes == wire::SOCKETS {
+            serve(sockets, state, room);
+        }
+        if let Some(names) = wire::wanted(&bytes) {
+            return names;
         }
     }
+    Vec::new()
 }
 
 /// What a socket of the sandbox's router is for.
@@ -217,10 +239,9 @@ fn is_v6(socket: &OwnedFd) -> bool {
 }
 
 /// Starts a task for each socket.
-fn serve(sockets: Vec<OwnedFd>, state: &Rc<State>, connections_max: usize) {
-    let room = Arc::new(Semaphore::new(connections_max));
+fn serve(sockets: Vec<OwnedFd>, state: &Rc<State>, room: &Arc<Semaphore>) {
     for socket in sockets {
-        let (state, room) = (Rc::clone(state), Arc::clone(&room));
+        let (state, room) = (Rc::clone(state), Arc::clone(room));
         match role(&socket) {
             Ok(Role::Questions) => drop(spawn_local(questions(socket, state))),
             Ok(Role::QuestionStreams) => {
@@ -304,10 +325,15 @@ async fn question_stream(stream: TcpStream, state: Rc<State>) {
 }
 
 impl State {
-    fn new(start: Start, hosts: BTreeMap<HostName, Vec<IpAddr>>, sockets: &[OwnedFd]) -> Self {
+    fn new(
+        start: Start,
+        hosts: BTreeMap<HostName, Vec<IpAddr>>,
+        meters: Meters,
+        sockets: &[OwnedFd],
+    ) -> Self {
         let Start { plan, level } = start;
         Self {
-            meters: RefCell::new(Meters::new(&plan)),
+            meters: RefCell::new(meters),
             resolver: Resolver::new(plan.nameservers.clone(), hosts),
             names: RefCell::new(Names::new(plan.pool)),
             denials: RefCell::default(),
@@ -394,7 +420,19 @@ impl State {
         self.denials.borrow_mut().add(denial);
     }
 
-    fn report(&self) -> Seen {
+    /// Of these names as many as there is room for.
+    fn known(&self, numbers: &[u32]) -> Vec<(u32, String)> {
+        let names = self.names.borrow();
+        let mut room = wire::NAMES_BYTES_MAX;
+        let one = |number: &u32| {
+            let name = names.at(self.plan.pool.of_name(*number).0.into())?.to_string();
+            room = room.checked_sub(name.len())?;
+            Some((*number, name))
+        };
+        numbers.iter().filter_map(one).collect()
+    }
+
+    fn report(&self, names: &[u32]) -> Seen {
         let Denials { list, more } = self.denials.take();
         let mut traffic = self.meters.borrow().traffic(&self.plan);
         traffic.truncate(TRAFFIC_MAX);
@@ -402,7 +440,7 @@ impl State {
             0 => Vec::new(),
             _ => vec![format!("{more} more connections or names were refused on the way out")],
         };
-        Seen { denials: list, traffic, notes }
+        Seen { denials: list, traffic, notes, names: self.known(names) }
     }
 }
 

@@ -4,10 +4,14 @@
 //! the bytes are counted right after: what may still be sent is therefore exact, however many
 //! connections there are at once.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
 
 use crate::model::{Bytes, Count, Denial, Layer, Level, Origin, Traffic};
 use crate::plan::egress::{Allowed, EgressPlan};
+use crate::sys::shared::Numbers;
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,35 @@ pub(super) struct Meters {
     total: Counter,
     /// One for each destination of the plan.
     each: Vec<Counter>,
+    /// Where the supervisor finds them if this process does not live to report.
+    board: Option<Numbers>,
+}
+
+/// Of one destination: connections, bytes sent, bytes received.
+const NUMBERS_EACH: usize = 3;
+/// What the numbers of one destination take in the file.
+pub(super) const BYTES_EACH: usize = NUMBERS_EACH * size_of::<u64>();
+
+/// What the file says that each destination had, without those that had nothing.
+pub(super) fn left_behind(plan: &EgressPlan, bytes: &[u8]) -> Vec<Traffic> {
+    let number = |it: &[u8]| it.first_chunk().map_or(0, |it| u64::from_ne_bytes(*it));
+    let counters = bytes.chunks_exact(BYTES_EACH).map(|it| {
+        let mut numbers = it.chunks_exact(size_of::<u64>()).map(number);
+        let mut next = || numbers.next().unwrap_or(0);
+        Counter { connections: next(), up: next(), down: next(), paid: None }
+    });
+    traffic(plan, counters)
+}
+
+fn traffic(plan: &EgressPlan, counters: impl Iterator<Item = Counter>) -> Vec<Traffic> {
+    let used = plan.destinations.iter().zip(counters).filter(|it| it.1.connections > 0);
+    used.map(|(destination, counter)| Traffic {
+        destination: destination.to.to_string(),
+        connections: Count(counter.connections),
+        sent: Bytes(counter.up),
+        received: Bytes(counter.down),
+    })
+    .collect()
 }
 
 #[derive(Debug, Default, Clone)]
@@ -45,8 +78,10 @@ struct Counter {
 const BURST: Duration = Duration::from_millis(100);
 
 impl Meters {
-    pub(super) fn new(plan: &EgressPlan) -> Self {
-        Self { total: Counter::default(), each: vec![Counter::default(); plan.destinations.len()] }
+    pub(super) fn new(plan: &EgressPlan, board: Option<OwnedFd>) -> Result<Self, Errno> {
+        let each = vec![Counter::default(); plan.destinations.len()];
+        let board = board.map(|it| Numbers::of(it.as_fd(), NUMBERS_EACH * each.len()));
+        Ok(Self { total: Counter::default(), each, board: board.transpose()? })
     }
 
     /// Counts one more connection, if there may be one.
@@ -61,8 +96,10 @@ impl Meters {
             });
         }
         self.total.connections += 1;
-        for counter in self.of(to) {
+        for index in to.indexes() {
+            let Some(counter) = self.each.get_mut(*index) else { continue };
             counter.connections += 1;
+            put(self.board.as_ref(), *index, counter);
         }
         Ok(())
     }
@@ -129,6 +166,7 @@ impl Meters {
         for index in to.indexes() {
             let Some(counter) = self.each.get_mut(*index) else { continue };
             counter.add(way, bytes);
+            put(self.board.as_ref(), *index, counter);
             let rate = plan.destinations.get(*index).and_then(|it| it.rate);
             if let Some(Bytes(rate @ 1..)) = rate {
                 let worth = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate);
@@ -147,19 +185,15 @@ impl Meters {
 
     /// What each destination had, without those that had nothing.
     pub(super) fn traffic(&self, plan: &EgressPlan) -> Vec<Traffic> {
-        let used = plan.destinations.iter().zip(&self.each).filter(|it| it.1.connections > 0);
-        used.map(|(destination, counter)| Traffic {
-            destination: destination.to.to_string(),
-            connections: Count(counter.connections),
-            sent: Bytes(counter.up),
-            received: Bytes(counter.down),
-        })
-        .collect()
+        traffic(plan, self.each.iter().cloned())
     }
+}
 
-    fn of(&mut self, to: &Allowed) -> impl Iterator<Item = &mut Counter> {
-        let all = self.each.iter_mut().enumerate();
-        all.filter(|it| to.indexes().contains(&it.0)).map(|it| it.1)
+fn put(board: Option<&Numbers>, index: usize, counter: &Counter) {
+    let Some(board) = board else { return };
+    let numbers = [counter.connections, counter.up, counter.down];
+    for (at, number) in (index * NUMBERS_EACH..).zip(numbers) {
+        board.put(at, number);
     }
 }
 
@@ -212,7 +246,7 @@ mod tests {
         EgressPlan {
             destinations: vec![DestinationPlan {
                 to: To::Name(HostPattern::parse("a.test").unwrap()),
-                ports: vec![80],
+                ports: crate::model::Ports::new(80, 80).into_iter().collect(),
                 addresses: Vec::new(),
                 rate: rate.map(Bytes),
                 upload_max: upload.map(Bytes),
@@ -234,7 +268,7 @@ mod tests {
     fn a_budget_is_kept_to_the_byte_and_named() {
         let plan = plan(None, Some(100), None);
         let to = allowed(&plan);
-        let mut meters = Meters::new(&plan);
+        let mut meters = Meters::new(&plan, None).unwrap();
         assert_eq!(meters.allowance(&plan, &to, Way::Up, 64), Ok(64));
         meters.count(&plan, &to, Way::Up, 64, Instant::now());
         assert_eq!(meters.allowance(&plan, &to, Way::Up, 64), Ok(36));
@@ -249,7 +283,7 @@ mod tests {
     fn a_destination_has_an_upload_of_its_own() {
         let plan = plan(Some(10), Some(100), None);
         let to = allowed(&plan);
-        let mut meters = Meters::new(&plan);
+        let mut meters = Meters::new(&plan, None).unwrap();
         assert_eq!(meters.allowance(&plan, &to, Way::Up, 64), Ok(10));
         meters.count(&plan, &to, Way::Up, 10, Instant::now());
         let cut = meters.allowance(&plan, &to, Way::Up, 1).unwrap_err();
@@ -260,7 +294,7 @@ mod tests {
     fn there_is_a_last_connection() {
         let plan = plan(None, None, None);
         let to = allowed(&plan);
-        let mut meters = Meters::new(&plan);
+        let mut meters = Meters::new(&plan, None).unwrap();
         assert_eq!(meters.connect(&plan, &to), Ok(()));
         assert_eq!(meters.connect(&plan, &to), Ok(()));
         assert_eq!(meters.connect(&plan, &to).unwrap_err().rule, "network.budget.connections");
@@ -272,7 +306,7 @@ mod tests {
     fn a_rate_makes_the_next_bytes_wait() {
         let plan = plan(None, None, Some(1000));
         let to = allowed(&plan);
-        let mut meters = Meters::new(&plan);
+        let mut meters = Meters::new(&plan, None).unwrap();
         let now = Instant::now();
         assert_eq!(meters.wait(&to, now), None);
         assert_eq!(meters.allowance(&plan, &to, Way::Down, 5000), Ok(100), "a tenth of a second");

@@ -24,6 +24,7 @@ mod relay;
 mod resolve;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
@@ -42,6 +43,7 @@ pub use gateway::stage;
 use self::wire::{Start, Word};
 use crate::model::{Denial, Layer, Level, Traffic};
 use crate::plan::egress::EgressPlan;
+use crate::sys::message;
 
 /// The first word of the command line by which this program becomes a gateway.
 pub const STAGE: &str = "--gateway";
@@ -70,6 +72,9 @@ pub struct Gateway {
     process: Child,
     channel: OwnedFd,
     level: Level,
+    plan: EgressPlan,
+    /// What it has counted, whatever becomes of it.
+    counters: File,
 }
 
 /// What happened on the way out.
@@ -78,6 +83,8 @@ pub struct Report {
     pub denials: Vec<Denial>,
     pub traffic: Vec<Traffic>,
     pub notes: Vec<String>,
+    /// Names by their numbers in the pool, of those that were asked for.
+    pub names: BTreeMap<u32, String>,
 }
 
 /// Starts the gateway. It gets ready by itself meanwhile.
@@ -88,6 +95,9 @@ pub fn start(plan: &EgressPlan, level: Level) -> Result<Gateway, EgressError> {
     let file = sealed(&words).map_err(failed("writing its plan"))?;
     let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
     let (channel, theirs) = pair.map_err(|errno| failed("making a socket pair")(errno.into()))?;
+    let counters = counters(plan).map_err(failed("making a file for its counters"))?;
+    message::send_descriptors(channel.as_fd(), b'c', &[counters.as_raw_fd()])
+        .map_err(|errno| failed("giving it a file for its counters")(errno.into()))?;
     let process = Command::new("/proc/self/exe")
         .arg(OsStr::new(STAGE))
         .env_clear()
@@ -99,7 +109,20 @@ pub fn start(plan: &EgressPlan, level: Level) -> Result<Gateway, EgressError> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed("starting the process"))?;
-    Ok(Gateway { process, channel, level })
+    Ok(Gateway { process, channel, level, plan: plan.clone(), counters })
+}
+
+/// A file of zeros that never changes its size.
+fn counters(plan: &EgressPlan) -> io::Result<File> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = File::from(memfd_create(c"rung-counters", flags)?);
+    let length = plan.destinations.len().saturating_mul(meter::BYTES_EACH);
+    file.set_len(u64::try_from(length).unwrap_or(u64::MAX))?;
+    let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
 }
 
 /// A file in memory that nobody can change any more.
@@ -115,6 +138,15 @@ fn sealed(words: &[u8]) -> io::Result<File> {
         | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file)
+}
+
+impl Drop for Gateway {
+    /// Without a run it is of no use, and would otherwise wait for one as long as this process lives.
+    fn drop(&mut self) {
+        // Both fail only when it has been waited for.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
 }
 
 impl Gateway {
@@ -134,26 +166,41 @@ impl Gateway {
         }
     }
 
-    /// Ends the gateway and says what it saw. One that has ended by itself has taken the run's
-    /// network and its counters with it.
-    pub fn finish(mut self) -> Report {
+    /// Ends the gateway and says what it saw, and which names have these numbers. One that has
+    /// ended by itself has taken the run's network with it, but not what it had counted.
+    pub fn finish(mut self, names: &[u32]) -> Report {
         // A gateway that is gone does not listen; hearing nothing is the answer then.
-        _ = send(self.channel.as_raw_fd(), wire::END, MsgFlags::MSG_NOSIGNAL);
+        _ = send(self.channel.as_raw_fd(), &wire::end(names), MsgFlags::MSG_NOSIGNAL);
         let heard = self.hear(REPORT_SECONDS_MAX);
         // Fails only when it has ended already.
         drop(self.process.kill());
         let mut report = match heard {
-            Ok(Some(Word::Report(report))) => {
-                Report { denials: report.denials, traffic: report.traffic, notes: report.notes }
-            }
+            Ok(Some(Word::Report(report))) => Report {
+                denials: report.denials,
+                traffic: report.traffic,
+                notes: report.notes,
+                names: report.names.into_iter().collect(),
+            },
             Ok(Some(Word::Ready | Word::Failed(_)) | None) | Err(_) => {
-                Report { denials: vec![self.lost()], ..Report::default() }
+                let traffic = self.left_behind();
+                Report { denials: vec![self.lost()], traffic, ..Report::default() }
             }
         };
         if let Err(error) = self.process.wait() {
             report.notes.push(format!("the gateway's end could not be seen: {error}"));
         }
         report
+    }
+
+    /// What a gateway that is gone had counted.
+    fn left_behind(&self) -> Vec<Traffic> {
+        use std::os::unix::fs::FileExt;
+        let length = self.plan.destinations.len().saturating_mul(meter::BYTES_EACH);
+        let mut bytes = vec![0; length];
+        match self.counters.read_exact_at(&mut bytes, 0) {
+            Ok(()) => meter::left_behind(&self.plan, &bytes),
+            Err(_) => Vec::new(),
+        }
     }
 
     fn lost(&self) -> Denial {
@@ -163,7 +210,7 @@ impl Gateway {
             level: self.level,
             object: "the gateway".to_owned(),
             reason: "it ended before the run did; from then on the run had no network, and what \
-                     the gateway had counted is lost"
+                     the gateway had refused itself is not told"
                 .to_owned(),
             origin: None,
             allow_with: None,

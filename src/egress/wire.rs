@@ -8,10 +8,18 @@ use crate::plan::egress::EgressPlan;
 /// A message is never longer; the kernel takes as much at once by default.
 pub(super) const WORD_BYTES_MAX: usize = 160 << 10;
 
-/// The supervisor's only word: the run is over.
-pub(super) const END: &[u8] = b"e";
+/// The supervisor's only word: the run is over. Behind it are the numbers of names that it wants to
+/// know.
+pub(super) const END: u8 = b'e';
+/// One message to the gateway is never longer.
+pub(super) const QUESTION_BYTES_MAX: usize = 4096;
+/// What all names of one answer may take.
+pub(super) const NAMES_BYTES_MAX: usize = 16 << 10;
 /// The byte that comes with the sandbox's sockets.
 pub(super) const SOCKETS: &[u8] = b"s";
+
+/// The byte that comes with the file for its counters, before everything else.
+pub(super) const COUNTERS: &[u8] = b"c";
 
 /// What the gateway is started with.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,6 +44,21 @@ pub(super) struct Seen {
     pub(super) denials: Vec<Denial>,
     pub(super) traffic: Vec<Traffic>,
     pub(super) notes: Vec<String>,
+    /// Those that were asked for.
+    pub(super) names: Vec<(u32, String)>,
+}
+
+/// The end, with the names that are wanted, as far as they fit.
+pub(super) fn end(names: &[u32]) -> Vec<u8> {
+    let list = postcard::to_stdvec(names).unwrap_or_default();
+    let list = if list.len() < QUESTION_BYTES_MAX { list } else { Vec::new() };
+    [&[END][..], &list].concat()
+}
+
+/// The names that the end asks for, if it is the end.
+pub(super) fn wanted(bytes: &[u8]) -> Option<Vec<u32>> {
+    let list = bytes.strip_prefix(&[END])?;
+    Some(postcard::from_bytes(list).unwrap_or_default())
 }
 
 impl Word {

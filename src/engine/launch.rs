@@ -14,7 +14,7 @@ use crate::launch::gate::Judge;
 use crate::launch::watched::{self, Guarded, Left, List, Settled, Undone, WatchError};
 use crate::launch::{self, Ended, Launch};
 use crate::ledger::{Answer, Decision, ExecEnd, Ledger, Record};
-use crate::model::{Denial, Layer, Level, Outcome, Status, Usage, lies_in};
+use crate::model::{Attempts, Denial, Layer, Level, Outcome, Status, Usage, lies_in};
 use crate::plan::{Receipt, RecordedPlan, SandboxPlan, ViewEntry, Watched, What};
 use crate::profile::Durable;
 
@@ -89,21 +89,22 @@ pub(super) fn launch(
         overlapped: &mut || ledger.borrow().sync().map_err(|error| error.to_string()),
         over: &mut || settled = watch.take().map(watched::Watch::settle),
     });
-    let seen = way_out.into_inner().finish();
     let ledger = ledger.into_inner();
     let settled = settled.or_else(|| watch.take().map(watched::Watch::settle)).unwrap_or_default();
     let Settled { undone, changed, left } = match inside {
         Some(inside) => inside.renamed(settled),
         None => settled,
     };
-    let Ended { status, started, usage, mut denials, mut notes } =
+    let Ended { status, started, usage, mut denials, mut notes, attempts } =
         ended.unwrap_or_else(|error| Ended {
             status: Status::Failed { reason: error.to_string() },
             started: false,
             usage: Usage::default(),
             denials: Vec::new(),
             notes: Vec::new(),
+            attempts: Attempts::default(),
         });
+    let seen = way_out.into_inner().finish(&run, attempts);
     if started {
         denials.extend(seen.denials);
         notes.extend(seen.notes);
@@ -131,6 +132,7 @@ pub(super) fn launch(
     denials.extend(changed.iter().chain(&left).map(|it| not_as_before(level, &watched, it)));
     if started {
         records.insert(0, start);
+        records.extend(seen.records);
     }
     records.extend(quarantined(&run, &undone)?);
     for denial in &mut denials {

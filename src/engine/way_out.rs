@@ -1,25 +1,44 @@
-//! The gateway of one run: started beside the sandbox, asked at the end.
+//! The gateway of one run: started beside the sandbox, asked at the end, when what was tried to reach
+//! gets its names back.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use super::EngineError;
 use crate::egress::{self, Gateway, Report};
+use crate::ledger::{Connect, Record};
+use crate::model::{Attempt, Attempts, Denial, Level, Protocol, Traffic};
 use crate::plan::SandboxPlan;
+use crate::plan::egress::{EgressPlan, Foreseen, RANGE_PORTS_MAX, foresee};
 
-/// Nothing where the plan has no way out.
-#[derive(Debug, Default)]
+/// Refused attempts that are told one by one; each has a record in any case.
+const TOLD_MAX: usize = 64;
+
+/// Without a gateway where the plan has no way out.
+#[derive(Debug)]
 pub(super) struct WayOut {
+    level: Level,
+    egress: Option<EgressPlan>,
     gateway: Option<Gateway>,
+}
+
+/// What happened on the way out, and before it.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) denials: Vec<Denial>,
+    pub(super) traffic: Vec<Traffic>,
+    pub(super) notes: Vec<String>,
+    /// Who wanted what was refused.
+    pub(super) records: Vec<Record>,
 }
 
 impl WayOut {
     /// Starts the gateway, if the plan needs one. It gets ready by itself.
     pub(super) fn start(plan: &SandboxPlan) -> Result<Self, EngineError> {
-        let gateway = match &plan.network.egress {
-            Some(egress) => Some(egress::start(egress, plan.level)?),
-            None => None,
-        };
-        Ok(Self { gateway })
+        let egress = plan.network.egress.clone();
+        let gateway = egress.as_ref().map(|it| egress::start(it, plan.level)).transpose()?;
+        Ok(Self { level: plan.level, egress, gateway })
     }
 
     /// Where the sandbox's sockets go.
@@ -32,7 +51,97 @@ impl WayOut {
         self.gateway.as_mut().map_or(Ok(()), |it| it.ready().map_err(|error| error.to_string()))
     }
 
-    pub(super) fn finish(self) -> Report {
-        self.gateway.map(Gateway::finish).unwrap_or_default()
+    /// Ends the gateway, and puts together what it saw and what the gate heard.
+    pub(super) fn finish(self, run: &str, attempts: Attempts) -> Seen {
+        let Self { level, egress, gateway } = self;
+        let number = |it: &Attempt| egress.as_ref()?.pool.name_at(it.address);
+        let all = attempts.refused.iter().chain(&attempts.made);
+        let wanted: BTreeSet<u32> = all.filter_map(number).collect();
+        let wanted: Vec<u32> = wanted.into_iter().collect();
+        let report = gateway.map(|it| it.finish(&wanted)).unwrap_or_default();
+        let Report { denials, traffic, notes, names } = report;
+        let named = Named { level, egress: egress.as_ref(), names };
+        let mut seen = Seen { denials, traffic, notes, records: Vec::new() };
+        for denial in &mut seen.denials {
+            let asked = attempts.made.iter().find(|it| named.object(it) == denial.object);
+            if let Some(attempt) = asked {
+                by(denial, attempt);
+                let attempt = Attempt { count: denial.count, ..attempt.clone() };
+                seen.records.push(record(run, &denial.object, attempt));
+            }
+        }
+        for denial in attempts.refused.iter().take(TOLD_MAX).filter_map(|it| named.denial(it)) {
+            // A name has an address of each family.
+            let same =
+                |it: &&mut Denial| (&it.object, &it.reason) == (&denial.object, &denial.reason);
+            match seen.denials.iter_mut().find(same) {
+                Some(known) => known.count = known.count.saturating_add(denial.count),
+                None => seen.denials.push(denial),
+            }
+        }
+        let more = attempts.refused.len().saturating_sub(TOLD_MAX);
+        let more = attempts.more.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+        if more > 0 {
+            seen.notes.push(format!("{more} more attempts to connect were refused"));
+        }
+        if attempts.unserved > 0 {
+            seen.notes.push(format!(
+                "{} connections were refused because the run had used {RANGE_PORTS_MAX} different \
+                 ports of its ranges, which is the most",
+                attempts.unserved
+            ));
+        }
+        let refused = attempts.refused.into_iter();
+        seen.records.extend(refused.map(|it| record(run, &named.object(&it), it)));
+        seen
     }
+}
+
+/// What turns an address of the sandbox into what the user knows it by.
+struct Named<'a> {
+    level: Level,
+    egress: Option<&'a EgressPlan>,
+    names: BTreeMap<u32, String>,
+}
+
+impl Named<'_> {
+    fn host(&self, address: IpAddr) -> String {
+        let number = self.egress.and_then(|it| it.pool.name_at(address));
+        let name = number.and_then(|it| self.names.get(&it)).cloned();
+        name.unwrap_or_else(|| address.to_string())
+    }
+
+    fn object(&self, attempt: &Attempt) -> String {
+        let host = self.host(attempt.address);
+        match attempt.protocol {
+            Protocol::Tcp => format!("{host}:{}", attempt.port),
+            Protocol::Udp => format!("{host}:{}/udp", attempt.port),
+        }
+    }
+
+    fn denial(&self, attempt: &Attempt) -> Option<Denial> {
+        let Foreseen::Closed(why) = foresee(self.egress, attempt.address, attempt.port) else {
+            return None;
+        };
+        let (host, port) = (self.host(attempt.address), Some(attempt.port));
+        let denial = match self.egress {
+            Some(egress) => egress.denial(self.level, &host, port, &why),
+            None => why.denial(self.level, &host, port),
+        };
+        let mut denial = Denial { object: self.object(attempt), count: attempt.count, ..denial };
+        if attempt.protocol == Protocol::Udp {
+            denial.allow_with = None;
+            denial.next = "use TCP, to a listed host; no datagram leaves a run".to_owned();
+        }
+        by(&mut denial, attempt);
+        Some(denial)
+    }
+}
+
+fn by(denial: &mut Denial, attempt: &Attempt) {
+    denial.reason = format!("{}; `{}` wanted it", denial.reason, attempt.program);
+}
+
+fn record(run: &str, object: &str, attempt: Attempt) -> Record {
+    Record::Connect(Box::new(Connect { run: run.to_owned(), object: object.to_owned(), attempt }))
 }

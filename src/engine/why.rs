@@ -264,7 +264,7 @@ impl<'a> Scene<'a> {
                 Some(domain) => host.strip_suffix(domain).is_some_and(|it| it.ends_with('.')),
                 None => it.host == host,
             };
-            fits && it.ports.contains(&port)
+            fits && it.ports.iter().any(|it| it.holds(port))
         });
         let (allowed, reason, because) = match (named, own, &network.loopback) {
             (Some(it), _, _) => (true, "the profile lists it".to_owned(), vec![it.origin.clone()]),

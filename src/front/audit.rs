@@ -15,7 +15,7 @@ use crate::engine::inspect::audit::{
     self, Anchor, Answer, Body, Control, Entry, Follow, Format, LedgerError, Outcome as Became,
     Problem, Record, Report,
 };
-use crate::model::Status;
+use crate::model::{Attempt, Protocol, Status};
 
 /// The ledger is not what it should be, or does not have what was asked for.
 const NOT_SO: u8 = 1;
@@ -198,6 +198,18 @@ fn what(body: &Body) -> String {
                 .iter()
                 .map(|it| format!("{} {} {}", it.count, it.program, became(it.became)));
             format!("exec and more: {}", more.collect::<Vec<_>>().join(", "))
+        }
+        Body::Record(Record::Connect(it)) => {
+            let Attempt { address, protocol, program, process, count, .. } = &it.attempt;
+            let protocol = match protocol {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+            };
+            let times = if *count == 1 { String::new() } else { format!(", {count} times") };
+            let object = &it.object;
+            format!(
+                "refused to connect {program} (process {process}) to {object} ({protocol} {address}){times}"
+            )
         }
         Body::Record(Record::LearnObserved(it)) => {
             let command: Vec<String> = it.argv.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! The exec gate: every program that the run starts is decided before its first instruction.
+//! The gate: every program that the run starts is decided before its first instruction.
 //!
 //! The filter of the run puts each call of exec to this process. What the call asks for is read and
 //! judged at once, so that an honest caller gets an honest error. That judgement is a courtesy: until
@@ -11,7 +11,9 @@
 //! Everything that fails on the way refuses. The gate never waits: it answers one question or looks
 //! at the tasks that have stopped, and goes back to the supervisor's loop.
 
+mod connect;
 mod lineage;
+mod opens;
 mod resolve;
 mod task;
 
@@ -23,11 +25,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use self::connect::Connects;
 use self::lineage::{Lineage, Place};
+pub(super) use self::opens::Opens;
 use self::resolve::{Program, Resolved, View};
 use self::task::{Memory, PATH_BYTES_MAX, Words};
 use super::passed;
-use crate::model::{Ancestor, Arg, Denial, ExecFact, Image, Layer, Level};
+use crate::model::{Ancestor, Arg, Attempts, Denial, ExecFact, Image, Layer, Level};
+use crate::plan::egress::EgressPlan;
 use crate::plan::{ExecPlan, SandboxPlan, Table};
 use crate::sys::descriptor::{self, Identity};
 use crate::sys::process;
@@ -94,11 +99,19 @@ pub(super) struct Orders {
     level: Level,
     exec: ExecPlan,
     table: Table,
+    egress: Option<EgressPlan>,
+    opens: Option<Opens>,
 }
 
 impl Orders {
-    pub(super) fn of(plan: &SandboxPlan) -> Self {
-        Self { level: plan.level, exec: plan.exec.clone(), table: plan.syscalls.table }
+    pub(super) fn of(plan: &SandboxPlan, opens: Option<Opens>) -> Self {
+        Self {
+            level: plan.level,
+            exec: plan.exec.clone(),
+            table: plan.syscalls.table,
+            egress: plan.network.egress.clone(),
+            opens,
+        }
     }
 }
 
@@ -117,6 +130,7 @@ pub(super) struct Gate<'a> {
     seized: BTreeMap<i32, Seized>,
     lineage: Lineage,
     memory: Memory,
+    connects: Connects,
     /// What paths led to, where the run can change nothing of it.
     programs: BTreeMap<Vec<u8>, Program>,
 }
@@ -163,7 +177,8 @@ enum Verdict {
 }
 
 impl<'a> Gate<'a> {
-    pub(super) fn new(orders: Orders, judge: Judge<'a>, init: i32, channel: OwnedFd) -> Self {
+    pub(super) fn new(mut orders: Orders, judge: Judge<'a>, init: i32, channel: OwnedFd) -> Self {
+        let connects = Connects::new(orders.egress.take(), orders.opens.take());
         Self {
             orders,
             judge,
@@ -175,6 +190,7 @@ impl<'a> Gate<'a> {
             seized: BTreeMap::new(),
             lineage: Lineage::default(),
             memory: Memory::default(),
+            connects,
             programs: BTreeMap::new(),
         }
     }
@@ -185,6 +201,11 @@ impl<'a> Gate<'a> {
             Line::Channel(line) | Line::Listener(line) => Some(line.as_fd()),
             Line::Closed => None,
         }
+    }
+
+    /// What the run has tried to reach so far.
+    pub(super) fn attempts(&mut self) -> Attempts {
+        std::mem::replace(&mut self.connects, Connects::new(None, None)).attempts()
     }
 
     /// Until when something has to be done without anybody asking.
@@ -218,6 +239,8 @@ impl<'a> Gate<'a> {
     fn answer(&mut self, listener: BorrowedFd<'_>, question: &Question) {
         let answered = match i64::from(question.number) {
             libc::SYS_execve => self.exec(listener, question),
+            libc::SYS_connect => self.connects.connect(listener, question),
+            libc::SYS_sendto => self.connects.send(listener, question),
             libc::SYS_memfd_create => memory_file(listener, question),
             _ => seccomp::refuse(listener, question.id, Errno::ENOSYS),
         };

@@ -46,7 +46,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use crate::model::{Denial, Status, Usage};
+use crate::model::{Attempts, Denial, Status, Usage};
 use crate::plan::{Gate, MemoryBy, RecordedPlan, syscalls};
 use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS, Sharing,
@@ -103,6 +103,8 @@ pub struct Ended {
     pub denials: Vec<Denial>,
     /// What became of the command's output, where that is worth a sentence.
     pub notes: Vec<String>,
+    /// What it tried to reach, where a gate was told.
+    pub attempts: Attempts,
 }
 
 /// A plan and what the caller gives beside it.
@@ -156,7 +158,7 @@ fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, Launc
     let rules = kit::rules(plan)?;
     let ruleset = (plan.landlock.abi > 0).then(|| confine::ruleset(&plan.landlock)).transpose()?;
     let (streams, relay) = streams::of(plan)?;
-    let router = router(&mut launch)?;
+    let (router, opens) = router(&mut launch)?;
     let plan = launch.recorded.plan();
     let (mut kit, mut wires) = prepare(&launch, router, ruleset.as_ref(), rules.inner, streams)?;
     let cgroup = match &plan.limits.memory_by {
@@ -188,7 +190,7 @@ fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, Launc
         return Err(LaunchError::Supervise { doing: "starting the command", errno });
     }
     (launch.overlapped)().map_err(LaunchError::NotDurable)?;
-    let orders = gate::Orders::of(plan);
+    let orders = gate::Orders::of(plan, opens);
     drop((launch.recorded, rules.host));
     // The wait may be long, and little of what was needed until here still is.
     arena::trim();
@@ -222,12 +224,27 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {
 }
 
 /// What the child needs for the way out. A plan with one cannot be carried out without a gateway.
-fn router(launch: &mut Launch<'_>) -> Result<Option<router::RouterKit>, LaunchError> {
+/// Where it has ranges of ports, the gate opens them as they are wanted.
+fn router(
+    launch: &mut Launch<'_>,
+) -> Result<(Option<router::RouterKit>, Option<gate::Opens>), LaunchError> {
     let channel = launch.gateway.take();
-    match (&launch.recorded.plan().network.egress, channel) {
-        (None, _) => Ok(None),
-        (Some(plan), Some(channel)) => Ok(Some(router::kit(plan, channel))),
+    let plan = launch.recorded.plan();
+    match (&plan.network.egress, channel) {
+        (None, _) => Ok((None, None)),
         (Some(_), None) => Err(LaunchError::NoGateway),
+        (Some(egress), Some(gateway)) => {
+            let wanted = egress.has_ranges() && plan.exec.gate == Gate::With;
+            let (ours, theirs) = self::channel(wanted)?;
+            let copy = |_: &OwnedFd| gateway.try_clone();
+            let copied = ours.as_ref().map(copy).transpose();
+            let copied = copied.map_err(|error| LaunchError::Supervise {
+                doing: "copying the gateway's channel",
+                errno: Errno::try_from(error).unwrap_or(Errno::EIO),
+            })?;
+            let opens = ours.zip(copied).map(|(spare, gateway)| gate::Opens::new(spare, gateway));
+            Ok((Some(router::kit(egress, gateway, theirs)), opens))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use crate::plan::egress::EgressPlan;
+use crate::plan::egress::{EgressPlan, RANGE_PORTS_MAX};
 use crate::sys::descriptor::{self, HERE};
 use crate::sys::message::{self, DESCRIPTORS_MAX};
 use crate::sys::network::{self, Family};
@@ -37,6 +37,8 @@ pub(super) struct RouterKit {
     router6: Batch,
     sandbox6: Batch,
     ports: Vec<u16>,
+    /// Where sockets go that the gate makes listeners of, for ports that are not known before.
+    pub(super) spare: Option<OwnedFd>,
 }
 
 /// Messages that are sent together.
@@ -226,7 +228,7 @@ fn default_route(family: IpAddr, next_hop: bool) -> Message {
 }
 
 /// Everything the child needs to build the router of this plan.
-pub(super) fn kit(plan: &EgressPlan, channel: OwnedFd) -> RouterKit {
+pub(super) fn kit(plan: &EgressPlan, channel: OwnedFd, spare: Option<OwnedFd>) -> RouterKit {
     type Ends = (Ipv4Addr, Ipv6Addr);
     let (gateway, sandbox): (Ends, Ends) = (plan.pool.gateway(), plan.pool.sandbox());
     let side =
@@ -256,6 +258,7 @@ pub(super) fn kit(plan: &EgressPlan, channel: OwnedFd) -> RouterKit {
             six(sandbox, gateway, ROUTER_MAC).into_iter().chain([by(gateway.1.into())]),
         ),
         ports: plan.ports(),
+        spare,
     }
 }
 
@@ -278,7 +281,8 @@ pub(super) fn build(kit: &RouterKit) -> Result<(), Errno> {
     network::enter(here.as_fd())
 }
 
-/// Makes the resolver's sockets and a listener for every port, and gives all of them away.
+/// Makes the resolver's sockets and a listener for every port that is listed by itself, and gives all
+/// of them away.
 fn hand_over(kit: &RouterKit, six: bool) -> Result<(), Errno> {
     let mut numbers = [0; DESCRIPTORS_MAX];
     let mut slots = numbers.iter_mut();
@@ -297,5 +301,18 @@ fn hand_over(kit: &RouterKit, six: bool) -> Result<(), Errno> {
     }
     let left = slots.len();
     let made = numbers.get(..numbers.len() - left).unwrap_or_default();
-    message::send_descriptors(kit.channel.as_fd(), b's', made)
+    message::send_descriptors(kit.channel.as_fd(), b's', made)?;
+    kit.spare.as_ref().map_or(Ok(()), |channel| hand_over_spare(channel.as_fd(), families))
+}
+
+/// Sockets for ports that are not known before, as many for each family.
+fn hand_over_spare(channel: BorrowedFd<'_>, families: &[Family]) -> Result<(), Errno> {
+    let mut numbers = [0; DESCRIPTORS_MAX];
+    let kinds = families.iter().flat_map(|it| (0..RANGE_PORTS_MAX).map(move |_| *it));
+    let mut count = 0;
+    for (slot, family) in numbers.iter_mut().zip(kinds) {
+        *slot = network::spare(family)?.into_raw_fd();
+        count += 1;
+    }
+    message::send_descriptors(channel, b's', numbers.get(..count).unwrap_or_default())
 }

@@ -12,7 +12,7 @@ use super::output::Relay;
 use super::report::{self, Failure, MESSAGE_BYTES, Message, Step};
 use super::terminal::{Passing, Terminal};
 use super::{Ended, LaunchError, Wires, init, kit, limits, memory, passed};
-use crate::model::{Bytes, Denial, Layer, Level, Origin, Status, Streams, Usage};
+use crate::model::{Attempts, Bytes, Denial, Layer, Level, Origin, Status, Streams, Usage};
 use crate::plan::{LimitPlan, Limited, SandboxPlan};
 use crate::sys::descriptor;
 use crate::sys::process::{self, Child, mask_of};
@@ -167,6 +167,7 @@ pub(super) fn until_the_end(
     let fired = run.cgroup.as_ref().map(Cgroup::fired).unwrap_or_default();
     killed_for_memory(run, fired, &mut seen);
     let mut ended = conclude(run, &seen, init, started)?;
+    ended.attempts = gate.as_mut().map(Gate::attempts).unwrap_or_default();
     if ended.started {
         let full = seen.ended.map_or(0, |it| it.full);
         limited(&mut ended, limits::refused(run, full, seen.peak, fired));
@@ -550,6 +551,7 @@ fn conclude(
             usage,
             denials: vec![limit.clone()],
             notes: Vec::new(),
+            attempts: Attempts::default(),
         });
     }
     if let Some(failure) = seen.failure {
@@ -584,6 +586,7 @@ fn conclude(
         usage,
         denials,
         notes: Vec::new(),
+        attempts: Attempts::default(),
     })
 }
 
@@ -598,7 +601,14 @@ fn failed(run: &Supervised, failure: Failure, usage: Usage) -> Result<Ended, Lau
             errno => format!("starting `{program}` failed: {errno}"),
         };
         let status = Status::Failed { reason };
-        return Ok(Ended { status, started: false, usage, denials: Vec::new(), notes: Vec::new() });
+        return Ok(Ended {
+            status,
+            started: false,
+            usage,
+            denials: Vec::new(),
+            notes: Vec::new(),
+            attempts: Attempts::default(),
+        });
     }
     let what = match failure.step {
         Step::View => usize::try_from(failure.index).ok().and_then(|it| run.view.get(it)),

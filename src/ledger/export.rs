@@ -84,6 +84,7 @@ fn ocsf(entry: &Entry) -> Value {
             Record::Session(_)
             | Record::ProfileLoad(_)
             | Record::ExecCount(_)
+            | Record::Connect(_)
             | Record::LearnObserved(_),
         )
         | Body::Other(_) => {

@@ -39,7 +39,7 @@ pub use export::{Format, export};
 pub use line::{Body, Entry, RECORD_BYTES_MAX};
 pub use read::{Follow, decided, show, tail};
 pub use record::{
-    Answer, Control, Decision, DenialSeen, Exec, ExecCount, ExecEnd, ExecStart, Judged,
+    Answer, Connect, Control, Decision, DenialSeen, Exec, ExecCount, ExecEnd, ExecStart, Judged,
     LearnObserved, Outcome, ProfileLoad, Quarantine, Record, SessionAct, SessionVerb, Tally,
 };
 pub use redact::{Redactor, is_redacted};

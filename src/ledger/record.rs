@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Redactor;
 use crate::model::{
-    Arg, Denial, Digest, Ids, Level, Origin, ProgramLocation, Status, Traffic, Usage,
+    Arg, Attempt, Denial, Digest, Ids, Level, Origin, ProgramLocation, Status, Traffic, Usage,
 };
 
 /// One thing that happened. Serialised with its `kind` first.
@@ -25,6 +25,8 @@ pub enum Record {
     Exec(Box<Exec>),
     #[serde(rename = "exec.count")]
     ExecCount(ExecCount),
+    #[serde(rename = "connect")]
+    Connect(Box<Connect>),
     #[serde(rename = "learn.observed")]
     LearnObserved(Box<LearnObserved>),
     #[serde(rename = "exec.end")]
@@ -157,6 +159,16 @@ pub struct Tally {
     pub count: u64,
 }
 
+/// A connection that was refused, and who wanted it. The refusal itself is a denial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connect {
+    pub run: String,
+    /// What the denial is about.
+    pub object: String,
+    #[serde(flatten)]
+    pub attempt: Attempt,
+}
+
 /// A program that a learning run let through although no rule covers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LearnObserved {
@@ -287,6 +299,7 @@ impl Record {
             Self::ExecStart(_) => "exec.start",
             Self::Exec(_) => "exec",
             Self::ExecCount(_) => "exec.count",
+            Self::Connect(_) => "connect",
             Self::LearnObserved(_) => "learn.observed",
             Self::ExecEnd(_) => "exec.end",
             Self::Denial(_) => "denial",
@@ -303,6 +316,7 @@ impl Record {
             Self::ExecStart(it) => Some(&it.run),
             Self::Exec(it) => Some(&it.run),
             Self::ExecCount(it) => Some(&it.run),
+            Self::Connect(it) => Some(&it.run),
             Self::LearnObserved(it) => Some(&it.run),
             Self::ExecEnd(it) => Some(&it.run),
             Self::Denial(it) => Some(&it.run),
@@ -322,6 +336,7 @@ impl Record {
             }
             Self::Exec(it) => it.redact(by),
             Self::ExecCount(it) => it.more.iter_mut().map(|it| by.text(&mut it.program)).sum(),
+            Self::Connect(it) => by.text(&mut it.object) + by.text(&mut it.attempt.program),
             Self::LearnObserved(it) => {
                 let names = [Some(&mut it.program), it.started_by.as_mut()].into_iter().flatten();
                 let found: usize = names.map(|it| by.text(it)).sum();

@@ -7,6 +7,7 @@
 
 mod address;
 mod arg;
+mod attempt;
 mod denial;
 mod digest;
 mod exec;
@@ -17,11 +18,13 @@ mod level;
 mod origin;
 mod outcome;
 mod path_map;
+mod ports;
 mod quantity;
 mod request;
 
 pub use address::{AddressClass, Range, RangeError, classify};
 pub use arg::{Arg, NulByte, is_deceptive, printable};
+pub use attempt::{Attempt, Attempts, Protocol};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
 pub use exec::{Ancestor, Caller, ExecFact, Image};
@@ -34,5 +37,6 @@ pub use level::{Level, UnknownLevel};
 pub use origin::Origin;
 pub use outcome::{Changed, Outcome, Status, Traffic, Usage};
 pub use path_map::{PathMap, is_plain, lies_in, walk_order};
+pub use ports::{Ports, PortsError};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
 pub use request::{Ids, Repository, Request, Store, Streams, Tree};

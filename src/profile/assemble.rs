@@ -13,7 +13,7 @@ use super::{
     Network, OnGap, Output, Profile, Setting, Syscalls, Table, Tmp, Toolchain, WhenFull, Workspace,
     WorkspaceMode,
 };
-use crate::model::{Bytes, Count, Digest, Level, Origin, Span};
+use crate::model::{Bytes, Count, Digest, Level, Origin, Ports, Span};
 
 /// Makes the profile. Absent if something is missing, which is reported.
 pub(super) fn assemble(force: &Force, library: &Library, report: &mut Report) -> Option<Profile> {
@@ -284,12 +284,7 @@ impl Maker<'_> {
         let bytes = |node: &Node, key| node.get(key).and_then(Node::number).map(Bytes);
         let destination = |item: &Item| Destination {
             host: item.name.clone(),
-            ports: item
-                .node
-                .list_of("ports")
-                .iter()
-                .filter_map(|it| u16::try_from(it.number()?).ok())
-                .collect(),
+            ports: item.node.list_of("ports").iter().filter_map(ports_of).collect(),
             addresses: item.node.texts_of("address"),
             methods: item.node.texts_of("methods"),
             rate: bytes(&item.node, "rate"),
@@ -418,5 +413,13 @@ impl Maker<'_> {
             kept.push(rule);
         }
         kept
+    }
+}
+
+/// A number, or a range as text.
+fn ports_of(node: &Node) -> Option<Ports> {
+    match node.text() {
+        Some(text) => Ports::parse(text).ok(),
+        None => u16::try_from(node.number()?).ok().and_then(|it| Ports::new(it, it)),
     }
 }

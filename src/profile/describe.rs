@@ -55,6 +55,8 @@ pub(super) enum Text {
     Host,
     /// An address or a range of them.
     Range,
+    /// A range of ports.
+    Ports,
     /// An address, with or without a port.
     Resolver,
     Variable,
@@ -367,7 +369,11 @@ fn network() -> Vec<Key> {
             "An exact host name, `*.` and a domain, or an address range that needs no name.",
             Shape::Text(Text::Host),
         ),
-        required("ports", "TCP ports.", list(Shape::Whole(1, 65535))),
+        required(
+            "ports",
+            "TCP ports, each a number or a range as `\"8000-8999\"`.",
+            list(Shape::Either(vec![Shape::Whole(1, 65535), Shape::Text(Text::Ports)])),
+        ),
         file(
             "address",
             "Address ranges beside the public internet where the host may lie.",

@@ -50,7 +50,7 @@ pub use show::{Blast, Change, Line, blast, diff, show, show_authored};
 
 pub use source::{Findings, Layer, Problem, Severity, Source};
 
-use crate::model::{Bytes, Count, Digest, Level, Origin, Span};
+use crate::model::{Bytes, Count, Digest, Level, Origin, Ports, Span};
 
 /// Loads the profile of one level from all layers, the highest authority first.
 ///
@@ -288,7 +288,7 @@ pub struct Network {
 pub struct Destination {
     /// An exact host name, `*.` and a domain, or an address range.
     pub host: String,
-    pub ports: Vec<u16>,
+    pub ports: Vec<Ports>,
     /// Ranges beside the public internet where a name may lie.
     pub addresses: Vec<String>,
     /// Empty: the stream is not looked into.

@@ -108,6 +108,7 @@ fn pattern(text: Text) -> Option<&'static str> {
         Text::ReadPath | Text::WritePath | Text::HiddenPath => "^(/|~/)",
         Text::WorkspacePath => "^[^/~]",
         Text::Host => "^((\\*\\.)?[a-z0-9.-]+|[0-9a-f.:/]+)$",
+        Text::Ports => "^[1-9][0-9]*-[1-9][0-9]*$",
         Text::Range => "^[0-9a-f.:]+(/[0-9]+)?$",
         Text::Resolver => "^[0-9a-f.:\\[\\]]+$",
         Text::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",

@@ -6,7 +6,7 @@
 
 use super::describe::Text;
 use super::source::{is_unseen, shown};
-use crate::model::Range;
+use crate::model::{Ports, Range};
 
 /// Why a string is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,7 @@ pub(super) fn check(kind: Text, text: &str) -> Result<String, Wrong> {
         Text::WritePath => path(text).and_then(write_path),
         Text::WorkspacePath => workspace_path(text),
         Text::Host => host(text),
+        Text::Ports => ports(text),
         Text::Range => range(text),
         Text::Resolver => match super::settings::resolver(text) {
             Some(_) => Ok(text.to_owned()),
@@ -203,6 +204,10 @@ fn workspace_path(text: &str) -> Result<String, Wrong> {
 /// Its one spelling, without a length where it is one address.
 fn range(text: &str) -> Result<String, Wrong> {
     Range::parse(text).map(|_| text.to_owned()).map_err(|error| wrong(error.to_string()))
+}
+
+fn ports(text: &str) -> Result<String, Wrong> {
+    Ports::parse(text).map(|_| text.to_owned()).map_err(|error| wrong(error.to_string()))
 }
 
 fn host(text: &str) -> Result<String, Wrong> {
@@ -386,6 +391,13 @@ mod tests {
         refuses(Text::Range, "127.0.0.1/8", "bits behind the prefix");
         refuses(Text::Range, "::/0", "every address");
         refuses(Text::Range, "localhost", "no address range");
+    }
+
+    #[test]
+    fn a_range_of_ports_goes_upward() {
+        takes(Text::Ports, "8000-8999", "8000-8999");
+        refuses(Text::Ports, "9-8", "no range of ports");
+        refuses(Text::Ports, "http", "no range of ports");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod seccomp;
+pub(crate) mod shared;
 pub(crate) mod terminal;
 pub(crate) mod trace;
 pub(crate) mod xattr;

@@ -97,53 +97,71 @@ pub(crate) fn enter(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// A TCP socket that listens at every address of the namespace.
 pub(crate) fn listener(family: Family, port: u16) -> Result<OwnedFd, Errno> {
-    let made = bound(family, libc::SOCK_STREAM, port)?;
-    plain(libc::SYS_listen, [word(made.as_raw_fd()), word(BACKLOG), 0, 0, 0, 0])?;
+    let made = spare(family)?;
+    listen_at(&made, family, port)?;
     Ok(made)
+}
+
+/// A TCP socket of the namespace that is at no port yet.
+pub(crate) fn spare(family: Family) -> Result<OwnedFd, Errno> {
+    open(family, libc::SOCK_STREAM)
+}
+
+/// Makes of a [`spare`] socket a listener at every address of its namespace, whose user namespace
+/// the caller's user owns.
+pub(crate) fn listen_at(spare: &OwnedFd, family: Family, port: u16) -> Result<(), Errno> {
+    bind_at(spare, family, port)?;
+    plain(libc::SYS_listen, [word(spare.as_raw_fd()), word(BACKLOG), 0, 0, 0, 0]).map(drop)
 }
 
 /// A UDP socket at every address of the namespace, which says with each datagram to which one it
 /// was sent, and may answer from there.
 pub(crate) fn datagrams(family: Family, port: u16) -> Result<OwnedFd, Errno> {
-    bound(family, libc::SOCK_DGRAM, port)
+    let made = open(family, libc::SOCK_DGRAM)?;
+    match family {
+        Family::V4 => set(&made, libc::IPPROTO_IP, libc::IP_PKTINFO)?,
+        Family::V6 => {
+            set(&made, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
+            // Without it no answer may come from an address that no interface has.
+            set(&made, libc::IPPROTO_IPV6, IPV6_FREEBIND)?;
+        }
+    }
+    bind_at(&made, family, port)?;
+    Ok(made)
 }
 
-fn bound(family: Family, kind: i32, port: u16) -> Result<OwnedFd, Errno> {
-    let kind = kind | libc::SOCK_NONBLOCK;
-    let datagrams = kind & libc::SOCK_DGRAM != 0;
+fn open(family: Family, kind: i32) -> Result<OwnedFd, Errno> {
     match family {
-        Family::V4 => {
-            let made = socket(libc::AF_INET, kind, 0)?;
-            if datagrams {
-                set(&made, libc::IPPROTO_IP, libc::IP_PKTINFO)?;
-            }
-            let address = libc::sockaddr_in {
+        Family::V4 => socket(libc::AF_INET, kind | libc::SOCK_NONBLOCK, 0),
+        Family::V6 => {
+            let made = socket(libc::AF_INET6, kind | libc::SOCK_NONBLOCK, 0)?;
+            set(&made, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)?;
+            Ok(made)
+        }
+    }
+}
+
+fn bind_at(made: &OwnedFd, family: Family, port: u16) -> Result<(), Errno> {
+    match family {
+        Family::V4 => bind(
+            made,
+            &libc::sockaddr_in {
                 sin_family: family_word(libc::AF_INET)?,
                 sin_port: port.to_be(),
                 sin_addr: libc::in_addr { s_addr: libc::INADDR_ANY },
                 sin_zero: [0; 8],
-            };
-            bind(&made, &address)?;
-            Ok(made)
-        }
-        Family::V6 => {
-            let made = socket(libc::AF_INET6, kind, 0)?;
-            set(&made, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)?;
-            if datagrams {
-                set(&made, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
-                // Without it no answer may come from an address that no interface has.
-                set(&made, libc::IPPROTO_IPV6, IPV6_FREEBIND)?;
-            }
-            let address = libc::sockaddr_in6 {
+            },
+        ),
+        Family::V6 => bind(
+            made,
+            &libc::sockaddr_in6 {
                 sin6_family: family_word(libc::AF_INET6)?,
                 sin6_port: port.to_be(),
                 sin6_flowinfo: 0,
                 sin6_addr: libc::in6_addr { s6_addr: [0; 16] },
                 sin6_scope_id: 0,
-            };
-            bind(&made, &address)?;
-            Ok(made)
-        }
+            },
+        ),
     }
 }
 

@@ -143,6 +143,15 @@ pub(crate) fn read_memory(task: i32, address: u64, into: &mut [u8]) -> Result<us
     }
 }
 
+/// A copy of a descriptor of another process, which is named by its first thread. Linux 5.6.
+pub(crate) fn descriptor_of(process: i32, number: i32) -> Result<std::os::fd::OwnedFd, Errno> {
+    use std::os::fd::AsRawFd;
+    let process = plain(libc::SYS_pidfd_open, [word(process), 0, 0, 0, 0, 0]);
+    let process = super::descriptor::owned_result(process)?;
+    let arguments = [word(process.as_raw_fd()), word(number), 0, 0, 0, 0];
+    super::descriptor::owned_result(plain(libc::SYS_pidfd_getfd, arguments))
+}
+
 /// A file in memory of which nobody can make a program.
 pub(crate) fn memory_file(
     name: &std::ffi::CStr,

@@ -9,15 +9,17 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Absent, Limited, PlanError};
+use super::{Absent, Gate, Limited, PlanError, gate};
 use crate::model::{
     AddressClass, Bytes, Count, Denial, HostFacts, HostName, HostPattern, Layer, Level, NameError,
-    Origin, Range, classify,
+    Origin, Ports, Range, classify,
 };
 use crate::profile::{Destination, Limit, Profile, Table};
 
 /// Different ports that one plan may name: each costs two sockets, made before the command starts.
 const PORTS_MAX: usize = 64;
+/// Different ports of ranges that one run may use.
+pub const RANGE_PORTS_MAX: u16 = 64;
 /// The resolver's, in every run.
 const PORT_DNS: u16 = 53;
 
@@ -38,7 +40,7 @@ pub struct EgressPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationPlan {
     pub to: To,
-    pub ports: Vec<u16>,
+    pub ports: Vec<Ports>,
     /// Where a name may lie beside the public internet.
     pub addresses: Vec<Range>,
     /// Bytes per second, both ways together.
@@ -150,6 +152,8 @@ impl Allowed {
 pub enum Refused {
     /// No destination means this name or address.
     Unlisted,
+    /// There is no destination at all, and no route.
+    NoWayOut,
     /// A destination does, with other ports.
     Port,
     /// The name resolved to an address that it may not have.
@@ -166,11 +170,44 @@ pub enum Refused {
     Unreachable(String),
 }
 
+/// What can be said of a connection before it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreseen {
+    /// It never leaves the run.
+    Own,
+    /// It may come to the gateway, which decides by what arrives.
+    Open,
+    Closed(Refused),
+}
+
 /// The file by which programs find their resolver.
 #[derive(Debug)]
 pub(super) struct ResolverFile {
     pub(super) text: String,
     pub(super) because: Origin,
+}
+
+/// What becomes of a connection of a run with this way out, or with none, as far as its address says.
+pub fn foresee(egress: Option<&EgressPlan>, address: IpAddr, port: u16) -> Foreseen {
+    if address.is_loopback() || address.is_unspecified() {
+        return Foreseen::Own;
+    }
+    let Some(plan) = egress else { return Foreseen::Closed(Refused::NoWayOut) };
+    let (v4, v6) = plan.pool.sandbox();
+    if address == IpAddr::V4(v4) || address == IpAddr::V6(v6) {
+        return Foreseen::Own;
+    }
+    if port == PORT_DNS || (port == Pool::PROXY_PORT && plan.pool.is_gateway(address)) {
+        return Foreseen::Open;
+    }
+    if plan.pool.name_at(address).is_some() {
+        let open = plan.destinations.iter().any(|it| it.has(port));
+        return if open { Foreseen::Open } else { Foreseen::Closed(Refused::Port) };
+    }
+    match plan.decide(&Wanted::Address(address), port) {
+        Ok(_) => Foreseen::Open,
+        Err(why) => Foreseen::Closed(why),
+    }
 }
 
 impl EgressPlan {
@@ -192,8 +229,7 @@ impl EgressPlan {
         if found.peek().is_none() {
             return Err(Refused::Unlisted);
         }
-        let allowed: Vec<usize> =
-            found.filter(|it| it.1.ports.contains(&port)).map(|it| it.0).collect();
+        let allowed: Vec<usize> = found.filter(|it| it.1.has(port)).map(|it| it.0).collect();
         if allowed.is_empty() { Err(Refused::Port) } else { Ok(Allowed(allowed)) }
     }
 
@@ -219,10 +255,18 @@ impl EgressPlan {
         ResolverFile { text, because: because.unwrap_or_else(|| Origin::built_in("names")) }
     }
 
-    /// Every port that some destination names, once.
+    fn all_ports(&self) -> impl Iterator<Item = Ports> {
+        self.destinations.iter().flat_map(|it| it.ports.iter().copied())
+    }
+
+    /// Whether some destination names a range of ports, which are opened when they are first wanted.
+    pub fn has_ranges(&self) -> bool {
+        self.all_ports().any(|it| it.single().is_none())
+    }
+
+    /// Every port that some destination names by itself, once: these are open from the beginning.
     pub fn ports(&self) -> Vec<u16> {
-        let mut ports: Vec<u16> =
-            self.destinations.iter().flat_map(|it| it.ports.iter().copied()).collect();
+        let mut ports: Vec<u16> = self.all_ports().filter_map(Ports::single).collect();
         ports.push(Pool::PROXY_PORT);
         ports.sort_unstable();
         ports.dedup();
@@ -231,32 +275,21 @@ impl EgressPlan {
 
     /// The refusal of one connection, in words.
     pub fn denial(&self, level: Level, wanted: &str, port: Option<u16>, why: &Refused) -> Denial {
-        let object = match port {
-            Some(port) => format!("{wanted}:{port}"),
-            None => wanted.to_owned(),
-        };
         let listed = self.destinations.iter().find(|it| match (&it.to, why) {
             (To::Name(pattern), Refused::Port) => {
                 HostName::parse(wanted.as_bytes()).is_ok_and(|name| pattern.matches(&name))
             }
             (To::Name(_) | To::Range(_), _) => false,
         });
-        let (reason, allow_with) = why.words(wanted, port);
-        Denial {
-            layer: Layer::Network,
-            rule: "network.destination".to_owned(),
-            level,
-            object,
-            reason,
-            origin: listed.map(|it| it.because.clone()),
-            allow_with,
-            next: "use a listed host, or ask for this one to be listed".to_owned(),
-            count: 1,
-        }
+        Denial { origin: listed.map(|it| it.because.clone()), ..why.denial(level, wanted, port) }
     }
 }
 
 impl DestinationPlan {
+    fn has(&self, port: u16) -> bool {
+        self.ports.iter().any(|it| it.holds(port))
+    }
+
     fn means_name(&self, name: &HostName) -> bool {
         matches!(&self.to, To::Name(pattern) if pattern.matches(name))
     }
@@ -286,7 +319,7 @@ impl DestinationPlan {
             (None, Some(_)) => false,
         };
         to && ranges
-            && self.ports.iter().all(|it| other.ports.contains(it))
+            && self.ports.iter().all(|ours| other.ports.iter().any(|it| ours.is_within(*it)))
             && limit(self.rate, other.rate)
             && limit(self.upload_max, other.upload_max)
     }
@@ -298,6 +331,26 @@ impl Refused {
         self.words("this", None).0
     }
 
+    /// The refusal of one connection, where no destination means it.
+    pub fn denial(&self, level: Level, wanted: &str, port: Option<u16>) -> Denial {
+        let object = match port {
+            Some(port) => format!("{wanted}:{port}"),
+            None => wanted.to_owned(),
+        };
+        let (reason, allow_with) = self.words(wanted, port);
+        Denial {
+            layer: Layer::Network,
+            rule: "network.destination".to_owned(),
+            level,
+            object,
+            reason,
+            origin: None,
+            allow_with,
+            next: "use a listed host, or ask for this one to be listed".to_owned(),
+            count: 1,
+        }
+    }
+
     /// The reason, and the smallest change that would allow it.
     fn words(&self, wanted: &str, port: Option<u16>) -> (String, Option<String>) {
         let list = |port: u16| {
@@ -306,6 +359,10 @@ impl Refused {
         match self {
             Self::Unlisted => {
                 let reason = "no destination of the profile means it".to_owned();
+                (reason, Some(list(port.unwrap_or(443))))
+            }
+            Self::NoWayOut => {
+                let reason = "the run has no way out: the profile lists no destination".to_owned();
                 (reason, Some(list(port.unwrap_or(443))))
             }
             Self::Port => (
@@ -356,6 +413,18 @@ pub(super) fn compile(
                 .to_owned(),
         });
     }
+    let ranged = |it: &&DestinationPlan| it.ports.iter().any(|it| it.single().is_none());
+    if let Some(destination) = destinations.iter().find(ranged)
+        && gate(host) == Gate::Without
+    {
+        return Err(PlanError::Entry {
+            name: destination.to.to_string(),
+            because: destination.because.clone(),
+            why: "the ports of a range are opened when the gate hears of them, and this host has \
+                  none (`rung doctor` says why); list each port"
+                .to_owned(),
+        });
+    }
     let network = &profile.network;
     let plan = EgressPlan {
         upload_max: network.upload_max.as_ref().map(limited),
@@ -388,7 +457,7 @@ fn one(destination: &Destination) -> Result<DestinationPlan, PlanError> {
         because: destination.origin.clone(),
         why,
     };
-    if destination.ports.contains(&PORT_DNS) {
+    if destination.ports.iter().any(|it| it.holds(PORT_DNS)) {
         return Err(wrong("port 53 is the run's own resolver's, at every address".to_owned()));
     }
     let range = Range::parse(&destination.host);

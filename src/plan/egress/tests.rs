@@ -5,7 +5,7 @@ use super::*;
 fn destination(host: &str, ports: &[u16], addresses: &[&str]) -> DestinationPlan {
     one(&Destination {
         host: host.to_owned(),
-        ports: ports.to_vec(),
+        ports: ports.iter().filter_map(|it| Ports::new(*it, *it)).collect(),
         addresses: addresses.iter().map(|it| (*it).to_owned()).collect(),
         methods: Vec::new(),
         rate: None,
@@ -47,6 +47,41 @@ fn usual() -> EgressPlan {
 fn check(wanted: &Wanted, port: u16, expected: &Result<&[usize], Refused>) {
     let found = usual().decide(wanted, port);
     assert_eq!(found.as_ref().map(Allowed::indexes), expected.as_ref().map(|it| *it));
+}
+
+#[test]
+fn a_range_of_ports_allows_each_of_them_and_is_within_a_wider_one() {
+    let of = |ports: &str| DestinationPlan {
+        ports: vec![Ports::parse(ports).unwrap()],
+        ..destination("a.example.org", &[443], &[])
+    };
+    let plan = plan(vec![of("8000-8999")]);
+    for (port, allowed) in [(7999, false), (8000, true), (8999, true), (9000, false)] {
+        assert_eq!(plan.decide(&name("a.example.org"), port).is_ok(), allowed, "{port}");
+    }
+    assert!(plan.has_ranges() && plan.ports() == [Pool::PROXY_PORT]);
+    assert!(of("8080").is_within(&of("8000-8999")));
+    assert!(!of("8080-9000").is_within(&of("8000-8999")));
+}
+
+#[test]
+fn what_is_foreseen_is_closed_only_where_nothing_could_be_allowed() {
+    let plan = usual();
+    let sees = |address: &str, port| foresee(Some(&plan), address.parse().unwrap(), port);
+    for own in ["127.0.0.1", "::1", "0.0.0.0", "198.18.0.2"] {
+        assert_eq!(sees(own, 22), Foreseen::Own, "{own}");
+    }
+    assert_eq!(sees("9.9.9.9", 53), Foreseen::Open, "the resolver is everywhere");
+    assert_eq!(sees("198.18.0.1", Pool::PROXY_PORT), Foreseen::Open);
+    assert_eq!(sees("198.18.0.1", 443), Foreseen::Closed(Refused::Unlisted));
+    assert_eq!(sees("198.18.1.7", 5432), Foreseen::Open, "some name has the port");
+    assert_eq!(sees("198.18.1.7", 22), Foreseen::Closed(Refused::Port));
+    assert_eq!(sees("10.2.3.4", 8080), Foreseen::Open);
+    assert_eq!(sees("10.2.3.4", 80), Foreseen::Closed(Refused::Port));
+    assert_eq!(sees("192.0.2.1", 443), Foreseen::Closed(Refused::Unlisted));
+    let none = foresee(None, "192.0.2.1".parse().unwrap(), 443);
+    assert_eq!(none, Foreseen::Closed(Refused::NoWayOut));
+    assert_eq!(foresee(None, "127.0.0.1".parse().unwrap(), 443), Foreseen::Own);
 }
 
 #[test]

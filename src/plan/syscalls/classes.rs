@@ -212,6 +212,25 @@ pub(super) const SEND_FLAGS_3: Class = same(
     SEND_FLAGS,
     only(&[allow("no MSG_FASTOPEN, no MSG_OOB", &[none_of(3, 0x2000_0001)])], Errno::Eopnotsupp),
 );
+/// The gate is told of an address beside the words. Lower halves of pointers are what is looked at, so
+/// one whose lower half is 0 is not told of; nobody is let through by that.
+const SEND_TO: Rule = Rule {
+    cases: &[
+        deny("MSG_FASTOPEN", &[masked(3, 0x2000_0000, 0x2000_0000)], Errno::Eopnotsupp),
+        deny("MSG_OOB", &[masked(3, 1, 1)], Errno::Eopnotsupp),
+        allow("no address", &[is(4, 0)]),
+    ],
+    otherwise: Action::Ask,
+};
+pub(super) const SEND_TO_ADDRESS: Class =
+    Class { because: SEND_FLAGS, strict: SEND_FLAGS_3.strict, standard: SEND_TO, debug: SEND_TO };
+pub(super) const CONNECT: Class = Class {
+    because: "the gate hears who wants to reach what, and refuses at once what nothing allows; it \
+              lets nobody through, because the address lies in memory",
+    strict: ALLOW,
+    standard: ASK,
+    debug: ASK,
+};
 pub(super) const SETSOCKOPT: Class = same(
     "changes what a connection is after it was judged, or loads programs into the kernel",
     all_but(&[

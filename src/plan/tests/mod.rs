@@ -5,7 +5,7 @@ use super::fixture::{
     plan_of, profile, program, request,
 };
 use super::*;
-use crate::model::{HostFacts, Probe, Request};
+use crate::model::{Cause, HostFacts, Mechanism, Ports, Probe, Request};
 use crate::profile::{OnGap, Profile, Setting, WorkspaceMode};
 
 mod order;
@@ -558,7 +558,7 @@ fn a_destination_with_methods_opens_nothing_and_that_is_said() {
     let mut profile = profile(Level::TestExecution);
     profile.network.destinations.push(crate::profile::Destination {
         host: "packages.example.org".to_owned(),
-        ports: vec![443],
+        ports: Ports::new(443, 443).into_iter().collect(),
         addresses: Vec::new(),
         methods: vec!["GET".to_owned()],
         rate: None,
@@ -622,4 +622,33 @@ fn no_secret_value_is_in_the_explanation() {
 
 fn refused(request: &Request, profile: &Profile, host: &HostFacts) -> String {
     plan_of(request, profile, host).unwrap_err().to_string()
+}
+
+/// Without a gate nobody hears of a connection, so every port has to be open before the command
+/// starts.
+#[test]
+fn a_range_of_ports_needs_the_gate_and_listed_ports_do_not() {
+    let mut profile = profile(Level::TestExecution);
+    profile.on_gap = OnGap::Allow;
+    let destination = |ports: &str| crate::profile::Destination {
+        host: "packages.example.org".to_owned(),
+        ports: vec![Ports::parse(ports).unwrap()],
+        addresses: Vec::new(),
+        methods: Vec::new(),
+        rate: None,
+        upload: None,
+        origin: origin(60, "mirror"),
+    };
+    let mut host = host();
+    add(&mut host, "/etc/resolv.conf", crate::model::PathKind::File);
+    let mut gateless = host.clone();
+    let fails = Probe::Fails { cause: Cause::OuterFilter, detail: "EBUSY".to_owned() };
+    gateless.probes.insert(Mechanism::SeccompNotify, fails);
+    let request = request(profile.level);
+    profile.network.destinations = vec![destination("443")];
+    assert!(plan_of(&request, &profile, &gateless).unwrap().network.egress.is_some());
+    profile.network.destinations = vec![destination("8000-8999")];
+    assert!(plan_of(&request, &profile, &host).unwrap().network.egress.is_some());
+    let error = plan_of(&request, &profile, &gateless).unwrap_err().to_string();
+    assert!(error.contains("list each port"), "{error}");
 }
