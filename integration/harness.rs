@@ -356,6 +356,17 @@ impl Run<'_> {
         self
     }
 
+    /// As the last words of another command, which starts it.
+    pub(crate) fn started_by(mut self, words: &[&str]) -> Self {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        let variables = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.env_clear().envs(variables).stdin(Stdio::null());
+        command.current_dir(self.command.get_current_dir().unwrap());
+        self.command = command;
+        self
+    }
+
     /// In the process group of another process.
     pub(crate) fn in_group_of(mut self, leader: &Child) -> Self {
         self.command.process_group(i32::try_from(leader.id()).unwrap());

@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::system::{ask, fork, keep, keep_path, keep_text, pause_for_ever, word};
 use crate::talk;
 use crate::{Refused, Tried, Unclear};
-use crate::{exec, steps};
+use crate::{canary, exec, steps};
 
 const USAGE: Refused = Refused::Not(Unclear::Usage);
 const NO_EFFECT: Refused = Refused::Not(Unclear::NoEffect);
@@ -101,6 +101,9 @@ pub(crate) fn act(words: &[OsString]) -> Tried {
         ("upload", [name, to, bytes]) => talk::upload(name, port(to)?, number(bytes)?),
         ("keep", [name, to, count]) => talk::keep(name, port(to)?, number(count)?),
         ("sweep", [name, from, to]) => talk::sweep(name, port(from)?, port(to)?),
+        ("many", [name, to, count]) => talk::many(name, port(to)?, number(count)?),
+        ("trickle", [name, to, count]) => talk::trickle(name, port(to)?, number(count)?),
+        ("canary", [ports, contacts]) => canary::serve(ports, contacts),
         ("flood", [threads, programs]) => talk::flood(number(threads)?, number(programs)?),
         ("datagram", [name, to]) => talk::datagram(name, port(to)?),
         _ => Err(USAGE),

@@ -10,6 +10,7 @@
 #![expect(unsafe_code, reason = "what it tries are system calls, also those that no library makes")]
 
 mod acts;
+mod canary;
 mod exec;
 mod steps;
 mod system;

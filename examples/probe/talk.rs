@@ -81,6 +81,45 @@ pub(crate) fn keep(name: &str, port: u16, count: usize) -> Tried {
     fetch(name, port, name, "")
 }
 
+/// Makes so many connections, a few at a time, and prints how many brought an answer.
+pub(crate) fn many(name: &str, port: u16, count: usize) -> Tried {
+    const AT_ONCE: usize = 8;
+    let at = addresses(name, port)?;
+    let next = AtomicU64::new(0);
+    let answered = AtomicU64::new(0);
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    let one = || -> Result<(), Refused> {
+        let mut stream = connect(&at)?;
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        if answer.starts_with(b"HTTP/1.1 200") {
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| while next.fetch_add(1, Ordering::Relaxed) < count && one().is_ok() {});
+        }
+    });
+    print(answered.load(Ordering::Relaxed).to_string().as_bytes())
+}
+
+/// Begins so many requests and ends none of them; asks once in the ordinary way meanwhile, and prints
+/// the answer, and how many of the others were cut.
+pub(crate) fn trickle(name: &str, port: u16, count: usize) -> Tried {
+    let at = addresses(name, port)?;
+    let mut held = (0..count).map(|_| connect(&at)).collect::<Result<Vec<_>, _>>()?;
+    for stream in &mut held {
+        stream.write_all(b"GET / HT")?;
+    }
+    fetch(name, port, name, "")?;
+    let cut = held.iter().filter(|it| !matches!((&**it).read(&mut [0]), Ok(1..))).count();
+    print(format!("cut {cut}").as_bytes())
+}
+
 /// Connects to each port but the last, and prints how often it failed with what.
 pub(crate) fn sweep(name: &str, from: u16, to: u16) -> Tried {
     let at = addresses(name, 0)?.into_iter().find(SocketAddr::is_ipv4);

@@ -34,6 +34,7 @@ struct Seen {
     questions: Vec<String>,
     requests: Vec<String>,
     connections: usize,
+    open: usize,
     received: usize,
 }
 
@@ -45,6 +46,8 @@ pub(super) struct Net {
     pub(super) port: u16,
     /// Of one that takes everything and says how much that was.
     pub(super) sink: u16,
+    /// Of one that ends every connection by force.
+    pub(super) resetter: u16,
     /// Of one that speaks first.
     pub(super) greeter: u16,
     resolver: u16,
@@ -66,12 +69,14 @@ impl Net {
         let port = server.local_addr().unwrap().port();
         let sink = TcpListener::bind("127.0.0.1:0").unwrap();
         let greeter = TcpListener::bind("127.0.0.1:0").unwrap();
+        let resetter = TcpListener::bind("127.0.0.1:0").unwrap();
         let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let net = Self {
             seen: Arc::default(),
             zone: Arc::default(),
             port,
             sink: sink.local_addr().unwrap().port(),
+            resetter: resetter.local_addr().unwrap().port(),
             greeter: greeter.local_addr().unwrap().port(),
             resolver: resolver.local_addr().unwrap().port(),
         };
@@ -80,6 +85,12 @@ impl Net {
         }
         net.serve(server, Self::answer);
         net.serve(sink, Self::swallow);
+        net.serve(resetter, |_, mut stream| {
+            drop(stream.read(&mut [0; 64]));
+            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+            nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger)
+                .unwrap();
+        });
         net.serve(greeter, |_, mut stream| drop(stream.write_all(b"220 hello\r\n")));
         let names = net.clone();
         std::thread::spawn(move || names.resolve(&resolver));
@@ -92,7 +103,11 @@ impl Net {
             for stream in listener.incoming().flatten() {
                 lock(&net.seen).connections += 1;
                 let net = net.clone();
-                std::thread::spawn(move || each(&net, stream));
+                std::thread::spawn(move || {
+                    lock(&net.seen).open += 1;
+                    each(&net, stream);
+                    lock(&net.seen).open -= 1;
+                });
             }
         });
     }
@@ -177,6 +192,11 @@ impl Net {
     /// How many connections came since the last time.
     pub(super) fn connections(&self) -> usize {
         std::mem::take(&mut lock(&self.seen).connections)
+    }
+
+    /// How many are open now.
+    pub(super) fn open(&self) -> usize {
+        lock(&self.seen).open
     }
 
     pub(super) fn received(&self) -> usize {

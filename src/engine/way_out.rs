@@ -131,7 +131,7 @@ impl Named<'_> {
         let mut denial = Denial { object: self.object(attempt), count: attempt.count, ..denial };
         if attempt.protocol == Protocol::Udp {
             denial.allow_with = None;
-            denial.next = "use TCP, to a listed host; no datagram leaves a run".to_owned();
+            "use TCP, to a listed host; no datagram leaves a run".clone_into(&mut denial.next);
         }
         by(&mut denial, attempt);
         Some(denial)

@@ -19,7 +19,7 @@ use crate::host;
 use crate::model::{
     Arg, Denial, Ids, Level, Origin, Outcome, ProgramFact, Request, Span, Status, Streams, Tree,
 };
-use crate::plan::{self, Answer, Operation, What, syscalls};
+use crate::plan::{self, Answer, Operation, What, egress, syscalls};
 use crate::policy::{self, Verdict};
 use crate::profile::{
     Argument, Class, Decision, Ladder, Power, Profile, Program, Rule, Style, ValueType, When,
@@ -257,22 +257,19 @@ impl<'a> Scene<'a> {
     // ---- hosts
 
     fn host(&self, host: &str, port: u16) -> Result<Twice, EngineError> {
-        let network = &self.profile.network;
         let own = matches!(host, "localhost" | "127.0.0.1" | "::1");
-        let named = network.destinations.iter().find(|it| {
-            let fits = match it.host.strip_prefix("*.") {
-                Some(domain) => host.strip_suffix(domain).is_some_and(|it| it.ends_with('.')),
-                None => it.host == host,
-            };
-            fits && it.ports.iter().any(|it| it.holds(port))
-        });
-        let (allowed, reason, because) = match (named, own, &network.loopback) {
-            (Some(it), _, _) => (true, "the profile lists it".to_owned(), vec![it.origin.clone()]),
-            (None, true, Some(origin)) => {
+        let named = egress::would(&self.profile, host, port);
+        let mut denial = None;
+        let (allowed, reason, because) = match (named, own, &self.profile.network.loopback) {
+            (_, true, Some(origin)) => {
                 (true, "the loopback is the sandbox's own".to_owned(), vec![origin.clone()])
             }
-            (None, true, None) => (false, "this level has no loopback".to_owned(), Vec::new()),
-            (None, false, _) => (false, "no `network.destination` names it".to_owned(), Vec::new()),
+            (_, true, None) => (false, "this level has no loopback".to_owned(), Vec::new()),
+            (Ok(lines), false, _) => (true, "the profile lists it".to_owned(), lines),
+            (Err(why), false, _) => {
+                denial = Some(why.denial(self.level, host, Some(port)));
+                (false, why.reason(), Vec::new())
+            }
         };
         let probe = match (allowed, own) {
             // Nobody listens on the loopback of a sandbox that has just been made.
@@ -281,7 +278,7 @@ impl<'a> Scene<'a> {
         };
         // A host that does not answer is no fault of the sandbox.
         let alarm = alarm(allowed, &probe, || false);
-        Ok(Twice { doing: "connect", allowed, reason, because, denial: None, probe, alarm })
+        Ok(Twice { doing: "connect", allowed, reason, because, denial, probe, alarm })
     }
 
     fn connects(&self, host: &str, port: u16) -> Result<Probe, EngineError> {

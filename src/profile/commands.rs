@@ -18,6 +18,8 @@ pub(super) struct PackRule {
     pub(super) rule: Rule,
     pub(super) from_level: u64,
     pub(super) to_level: u64,
+    /// Where a destination is listed, the rule is not in force.
+    pub(super) while_offline: bool,
 }
 
 /// The programs that one `[[program]]` describes: one per name, with one grammar.
@@ -64,7 +66,8 @@ pub(super) fn pack_rule(node: &Node, report: &mut Report) -> Option<PackRule> {
     let lowest = u64::from(Level::ReadOnlyResearch.number());
     let highest = u64::from(Level::ProductionWrites.number());
     let to_level = node.get("to_level").and_then(Node::number).unwrap_or(highest);
-    Some(PackRule { rule, from_level: from_level.unwrap_or(lowest), to_level })
+    let while_offline = node.get("while_offline").is_some_and(Node::is_true);
+    Some(PackRule { rule, from_level: from_level.unwrap_or(lowest), to_level, while_offline })
 }
 
 /// Reads one rule. Absent if the reader has already reported a part it needs.

@@ -381,7 +381,7 @@ fn network() -> Vec<Key> {
         ),
         file(
             "methods",
-            "HTTP methods; present: TLS is opened by the gateway.",
+            "HTTP methods; present: every request is read by the gateway, and nothing but HTTP passes.",
             list(Shape::Text(Text::Method)),
         ),
         file("rate", "Bytes per second.", Shape::Either(vec![Shape::Size])),
@@ -682,6 +682,11 @@ fn rule(in_pack: bool) -> Vec<Key> {
     if in_pack {
         keys.push(file("from_level", "The first level that has the rule.", Shape::Whole(1, 6)));
         keys.push(file("to_level", "The last level that has the rule.", Shape::Whole(1, 6)));
+        keys.push(file(
+            "while_offline",
+            "Only where the level lists no `network.destination`.",
+            Shape::Bool,
+        ));
     }
     keys
 }

@@ -140,10 +140,13 @@ impl Force {
     }
 
     fn pack_rule(&self, pack_rule: PackRule) -> Option<Rule> {
-        let PackRule { mut rule, from_level, to_level } = pack_rule;
+        let PackRule { mut rule, from_level, to_level, while_offline } = pack_rule;
         let number = |level: Level| u64::from(level.number());
         let levels = from_level..=to_level;
         if !levels.contains(&number(self.level)) || self.rules_removed.contains(&rule.id) {
+            return None;
+        }
+        if while_offline && !self.items("network.destination").is_empty() {
             return None;
         }
         let removed = |it: &&PowerRemoved| {

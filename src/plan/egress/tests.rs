@@ -3,16 +3,20 @@
 use super::*;
 
 fn destination(host: &str, ports: &[u16], addresses: &[&str]) -> DestinationPlan {
-    one(&Destination {
+    asked_with(host, ports, addresses, &[])
+}
+
+fn asked_with(host: &str, ports: &[u16], addresses: &[&str], methods: &[&str]) -> DestinationPlan {
+    let destination = Destination {
         host: host.to_owned(),
         ports: ports.iter().filter_map(|it| Ports::new(*it, *it)).collect(),
         addresses: addresses.iter().map(|it| (*it).to_owned()).collect(),
-        methods: Vec::new(),
+        methods: methods.iter().map(|it| (*it).to_owned()).collect(),
         rate: None,
         upload: None,
         origin: Origin::built_in("the test names it"),
-    })
-    .unwrap()
+    };
+    one(&destination, Level::TestExecution).unwrap()
 }
 
 fn plan(destinations: Vec<DestinationPlan>) -> EgressPlan {
@@ -47,6 +51,33 @@ fn usual() -> EgressPlan {
 fn check(wanted: &Wanted, port: u16, expected: &Result<&[usize], Refused>) {
     let found = usual().decide(wanted, port);
     assert_eq!(found.as_ref().map(Allowed::indexes), expected.as_ref().map(|it| *it));
+}
+
+#[test]
+fn what_a_profile_would_let_through_is_what_its_plan_does() {
+    let level = crate::model::Level::TestExecution;
+    let mut profile = crate::plan::fixture::profile(level);
+    let would =
+        |profile: &Profile, wanted: &str, port| would(profile, wanted, port).map(|it| it.len());
+    assert_eq!(would(&profile, "a.example.org", 443), Err(Refused::NoWayOut));
+    let listed = |host: &str, port| Destination {
+        host: host.to_owned(),
+        ports: Ports::new(port, port).into_iter().collect(),
+        addresses: Vec::new(),
+        methods: Vec::new(),
+        rate: None,
+        upload: None,
+        origin: Origin::built_in("the test names it"),
+    };
+    profile.network.destinations =
+        vec![listed("*.example.org", 443), listed("a.example.org", 443), listed("10.2.0.0/16", 22)];
+    assert_eq!(would(&profile, "a.example.org", 443), Ok(2));
+    assert_eq!(would(&profile, "a.example.org", 80), Err(Refused::Port));
+    assert_eq!(would(&profile, "example.org", 443), Err(Refused::Unlisted));
+    assert_eq!(would(&profile, "10.2.3.4", 22), Ok(1));
+    assert_eq!(would(&profile, "::ffff:10.2.3.4", 22), Ok(1));
+    assert_eq!(would(&profile, "10.3.3.4", 22), Err(Refused::Unlisted));
+    assert!(matches!(would(&profile, "a\0.example.org", 443), Err(Refused::NoName(_))));
 }
 
 #[test]
@@ -146,6 +177,8 @@ fn a_destination_is_within_another_when_it_allows_no_more() {
     let narrow = destination("a.example.org", &[443], &["10.1.0.0/16"]);
     assert!(narrow.is_within(&wide));
     assert!(!wide.is_within(&narrow));
+    let reading = DestinationPlan { methods: vec!["GET".to_owned()], ..wide.clone() };
+    assert!(reading.is_within(&wide) && !wide.is_within(&reading));
     let slow = DestinationPlan { rate: Some(Bytes(1)), ..wide.clone() };
     assert!(slow.is_within(&wide) && !wide.is_within(&slow));
 }
@@ -159,4 +192,30 @@ fn a_refusal_says_which_line_would_allow_it() {
     assert!(denial.allow_with.unwrap().contains("host = \"evil.test\""));
     let denial = plan.denial(level, "packages.example.org", Some(22), &Refused::Port);
     assert!(denial.origin.is_some(), "the line that lists the host");
+}
+
+/// Each of them limits, as with everything else that several destinations say.
+#[test]
+fn a_request_is_allowed_by_every_destination_that_has_methods() {
+    let plan = plan(vec![
+        destination("*.example.org", &[443], &[]),
+        asked_with("a.example.org", &[443], &[], &["GET", "POST"]),
+        asked_with("*.example.org", &[80, 443], &[], &["GET", "HEAD"]),
+    ]);
+    let at = |host: &str| plan.decide(&name(host), 443).unwrap();
+    let one = at("a.example.org");
+    assert!(plan.inspects(&one));
+    assert_eq!(plan.decide_method(&one, "GET"), Ok(()));
+    for method in ["POST", "HEAD", "get", "DELETE", "GET "] {
+        let refused = plan.decide_method(&one, method).unwrap_err();
+        let level = Level::TestExecution;
+        let denial = plan.denial_of_request(level, method, "a.example.org", 443, &refused);
+        assert_eq!(denial.rule, "network.destination.methods");
+        assert_eq!(denial.object, format!("{method} a.example.org:443"));
+        assert!(denial.origin.is_some());
+    }
+    assert_eq!(plan.decide_method(&at("b.example.org"), "HEAD"), Ok(()));
+    let unread = usual().decide(&name("other.example.org"), 443).unwrap();
+    assert!(!usual().inspects(&unread));
+    assert_eq!(usual().decide_method(&unread, "ANYTHING"), Ok(()));
 }
