@@ -31,16 +31,16 @@ pub(crate) fn serve(ports: &str, contacts: &str) -> Tried {
 fn streams(listener: &TcpListener, mut file: &File) {
     for mut stream in listener.incoming().flatten() {
         if let Ok(at) = stream.local_addr() {
-            _ = file.write_all(format!("tcp {at}\n").as_bytes());
+            drop(file.write_all(format!("tcp {at}\n").as_bytes()));
         }
-        _ = stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(ANSWER));
+        drop(stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(ANSWER)));
     }
 }
 
 fn datagrams(socket: &UdpSocket, port: u16, mut file: &File) {
     let mut buffer = [0; 4096];
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-        _ = file.write_all(format!("udp {port}\n").as_bytes());
-        _ = socket.send_to(buffer.get(..length).unwrap_or_default(), from);
+        drop(file.write_all(format!("udp {port}\n").as_bytes()));
+        drop(socket.send_to(buffer.get(..length).unwrap_or_default(), from));
     }
 }

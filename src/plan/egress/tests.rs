@@ -55,7 +55,7 @@ fn check(wanted: &Wanted, port: u16, expected: &Result<&[usize], Refused>) {
 
 #[test]
 fn what_a_profile_would_let_through_is_what_its_plan_does() {
-    let level = crate::model::Level::TestExecution;
+    let level = Level::TestExecution;
     let mut profile = crate::plan::fixture::profile(level);
     let would =
         |profile: &Profile, wanted: &str, port| would(profile, wanted, port).map(|it| it.len());
