@@ -26,10 +26,11 @@ use super::meter::{Cut, Meters, Way};
 use super::names::Names;
 use super::request::Target;
 use super::resolve::{Resolver, hosts, read_exact, write_all};
+use super::tls::Tls;
 use super::wire::{self, Seen, Start, Word};
 use super::{confine, relay};
 use crate::model::{Denial, HostName, Level};
-use crate::plan::egress::{Allowed, EgressPlan, Refused, Wanted};
+use crate::plan::egress::{Allowed, EgressPlan, Refused, TRUST_BYTES_MAX, Wanted};
 use crate::sys::{descriptor, message};
 
 const PORT_DNS: u16 = 53;
@@ -58,6 +59,8 @@ pub(super) struct State {
     pub(super) level: Level,
     pub(super) meters: RefCell<Meters>,
     pub(super) resolver: Resolver,
+    /// Present where something is read.
+    pub(super) tls: Option<Tls>,
     /// Room for connections that are read, each of which takes memory.
     pub(super) readers: Arc<Semaphore>,
     names: RefCell<Names>,
@@ -95,6 +98,7 @@ struct Life {
     start: Start,
     hosts: BTreeMap<HostName, Vec<IpAddr>>,
     meters: Meters,
+    tls: Option<Tls>,
     connections_max: usize,
 }
 
@@ -116,6 +120,7 @@ fn prepare(channel: &OwnedFd) -> Result<Life, String> {
     let meters =
         Meters::new(&start.plan, Some(counters)).map_err(failed("mapping its counters"))?;
     let hosts = hosts(&String::from_utf8_lossy(&text), |name| start.plan.knows(name));
+    let tls = tls(&start.plan).map_err(failed("making an authority for the run"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -123,8 +128,9 @@ fn prepare(channel: &OwnedFd) -> Result<Life, String> {
     let walls = |error: confine::ConfineError| error.to_string();
     let connections_max = confine::limits().map_err(walls)?;
     confine::confine(&start.plan).map_err(walls)?;
-    say(channel, &Word::Ready);
-    Ok(Life { runtime, start, hosts, meters, connections_max })
+    let authority = tls.as_ref().map(Tls::authority).unwrap_or_default();
+    say(channel, &Word::Ready { authority });
+    Ok(Life { runtime, start, hosts, meters, tls, connections_max })
 }
 
 /// The supervisor has sent it before it started this process.
@@ -133,6 +139,20 @@ fn counters(channel: &OwnedFd) -> Result<OwnedFd, nix::Error> {
     let (length, mut received) = message::receive_descriptors(channel.as_fd(), &mut byte)?;
     let ours = byte.get(..length) == Some(wire::COUNTERS);
     received.pop().filter(|_| ours).ok_or(nix::Error::EBADMSG)
+}
+
+/// What is needed to read TLS, where the plan has something to read.
+fn tls(plan: &EgressPlan) -> Result<Option<Tls>, String> {
+    if !plan.reads() {
+        return Ok(None);
+    }
+    let mut trusted = Vec::new();
+    for path in &plan.trust {
+        let said = |error| format!("`{}`: {error}", path.display());
+        let file = File::open(path).map_err(said)?;
+        trusted.push(contents(&file, TRUST_BYTES_MAX).map_err(said)?);
+    }
+    Tls::new(&trusted).map(Some)
 }
 
 /// A memory file is read from wherever its writer left it, so from the beginning.
@@ -150,12 +170,12 @@ fn say(channel: &impl AsRawFd, word: &Word) {
 
 impl Life {
     fn live(self, channel: OwnedFd) {
-        let Self { runtime, start, hosts, meters, connections_max } = self;
+        let Self { runtime, start, hosts, meters, tls, connections_max } = self;
         let local = LocalSet::new();
         let word = local.block_on(&runtime, async {
             let channel = registered(channel)?;
             let sockets = sockets(&channel).await?;
-            let state = Rc::new(State::new(start, hosts, meters, &sockets));
+            let state = Rc::new(State::new(start, hosts, (meters, tls), &sockets));
             let room = Arc::new(Semaphore::new(connections_max));
             serve(sockets, &state, &room);
             let names = until_the_end(&channel, &state, &room).await;
@@ -333,7 +353,7 @@ impl State {
     fn new(
         start: Start,
         hosts: BTreeMap<HostName, Vec<IpAddr>>,
-        meters: Meters,
+        (meters, tls): (Meters, Option<Tls>),
         sockets: &[OwnedFd],
     ) -> Self {
         let Start { plan, level } = start;
@@ -342,6 +362,7 @@ impl State {
             resolver: Resolver::new(plan.nameservers.clone(), hosts),
             names: RefCell::new(Names::new(plan.pool)),
             denials: RefCell::default(),
+            tls,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             v6: sockets.iter().any(is_v6),
             plan,

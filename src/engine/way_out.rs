@@ -2,15 +2,18 @@
 //! gets its names back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use super::EngineError;
 use crate::egress::{self, Gateway, Report};
+use crate::launch::Filling;
 use crate::ledger::{Connect, Record};
 use crate::model::{Attempt, Attempts, Denial, Level, Protocol, Traffic};
 use crate::plan::SandboxPlan;
-use crate::plan::egress::{EgressPlan, Foreseen, RANGE_PORTS_MAX, foresee};
+use crate::plan::egress::{EgressPlan, Foreseen, RANGE_PORTS_MAX, TRUST_BYTES_MAX, foresee};
 
 /// Refused attempts that are told one by one; each has a record in any case.
 const TOLD_MAX: usize = 64;
@@ -44,6 +47,23 @@ impl WayOut {
     /// Where the sandbox's sockets go.
     pub(super) fn channel(&self) -> Result<Option<OwnedFd>, EngineError> {
         Ok(self.gateway.as_ref().map(Gateway::channel).transpose()?)
+    }
+
+    /// What the run's own files have in them. Waits for the gateway only where it makes something.
+    pub(super) fn filling(&mut self, plan: &SandboxPlan) -> Result<Filling, EngineError> {
+        let Some(gateway) = &mut self.gateway else { return Ok(Filling::default()) };
+        let Some(egress) = plan.network.egress.as_ref().filter(|it| it.reads()) else {
+            return Ok(Filling::default());
+        };
+        let mut authorities = Vec::new();
+        for path in &egress.trust {
+            let failed = |source| EngineError::Read { path: path.clone(), source };
+            let file = File::open(path).map_err(failed)?;
+            file.take(TRUST_BYTES_MAX).read_to_end(&mut authorities).map_err(failed)?;
+            authorities.push(b'\n');
+        }
+        authorities.extend(gateway.authority()?);
+        Ok(Filling { authorities })
     }
 
     /// The command may start only when the gateway has confined itself.
