@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use crate::model::{Bytes, Count, Denial, Layer, Level, Origin, Traffic};
 use crate::plan::egress::{Allowed, EgressPlan};
-use crate::sys::shared::Numbers;
+use crate::sys::numbers::Numbers;
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

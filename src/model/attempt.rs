@@ -1,6 +1,6 @@
 //! What a run tried to reach, by address.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 

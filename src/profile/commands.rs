@@ -18,6 +18,8 @@ pub(super) struct PackRule {
     pub(super) rule: Rule,
     pub(super) from_level: u64,
     pub(super) to_level: u64,
+    /// The first level that has it where a destination is listed.
+    pub(super) listed_from_level: u64,
     /// Where a destination is listed, the rule is not in force.
     pub(super) while_offline: bool,
 }
@@ -66,8 +68,11 @@ pub(super) fn pack_rule(node: &Node, report: &mut Report) -> Option<PackRule> {
     let lowest = u64::from(Level::ReadOnlyResearch.number());
     let highest = u64::from(Level::ProductionWrites.number());
     let to_level = node.get("to_level").and_then(Node::number).unwrap_or(highest);
+    let from_level = from_level.unwrap_or(lowest);
+    let listed = node.get("listed_from_level").and_then(Node::number);
+    let listed_from_level = listed.unwrap_or(from_level);
     let while_offline = node.get("while_offline").is_some_and(Node::is_true);
-    Some(PackRule { rule, from_level: from_level.unwrap_or(lowest), to_level, while_offline })
+    Some(PackRule { rule, from_level, to_level, listed_from_level, while_offline })
 }
 
 /// Reads one rule. Absent if the reader has already reported a part it needs.

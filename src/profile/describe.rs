@@ -683,6 +683,11 @@ fn rule(in_pack: bool) -> Vec<Key> {
         keys.push(file("from_level", "The first level that has the rule.", Shape::Whole(1, 6)));
         keys.push(file("to_level", "The last level that has the rule.", Shape::Whole(1, 6)));
         keys.push(file(
+            "listed_from_level",
+            "The first level that has it where the level lists a `network.destination`.",
+            Shape::Whole(1, 6),
+        ));
+        keys.push(file(
             "while_offline",
             "Only where the level lists no `network.destination`.",
             Shape::Bool,

@@ -140,13 +140,16 @@ impl Force {
     }
 
     fn pack_rule(&self, pack_rule: PackRule) -> Option<Rule> {
-        let PackRule { mut rule, from_level, to_level, while_offline } = pack_rule;
+        let PackRule { mut rule, from_level, to_level, listed_from_level, while_offline } =
+            pack_rule;
         let number = |level: Level| u64::from(level.number());
+        let is_offline = self.items("network.destination").is_empty();
+        let from_level = if is_offline { from_level } else { listed_from_level };
         let levels = from_level..=to_level;
         if !levels.contains(&number(self.level)) || self.rules_removed.contains(&rule.id) {
             return None;
         }
-        if while_offline && !self.items("network.destination").is_empty() {
+        if while_offline && !is_offline {
             return None;
         }
         let removed = |it: &&PowerRemoved| {

@@ -14,11 +14,12 @@ pub(crate) mod landlock;
 pub(crate) mod message;
 pub(crate) mod mount;
 pub(crate) mod network;
+pub(crate) mod numbers;
 
 pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod seccomp;
-pub(crate) mod shared;
+
 pub(crate) mod terminal;
 pub(crate) mod trace;
 pub(crate) mod xattr;

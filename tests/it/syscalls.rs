@@ -561,8 +561,13 @@ fn nothing_connects_or_changes_its_protocol_behind_a_check() {
         check("sendmmsg", [3, 0, 0, flag | value(libc::MSG_NOSIGNAL)], flags);
     }
     check("sendto", [3, 0, 0, value(libc::MSG_NOSIGNAL)], Action::Allow);
-    check("sendto", [3, 0, 0, value(libc::MSG_NOSIGNAL), 0x7fff_0000, 16], Action::Ask);
-    check("connect", [3, 0x7fff_0000, 16], Action::Ask);
+    for table in [Table::Standard, Table::Debug] {
+        let with_address = arguments([3, 0, 0, value(libc::MSG_NOSIGNAL), 0x7fff_0000, 16]);
+        assert_eq!(answer_under(Gate::With, table, "sendto", with_address), Action::Ask);
+        let connect = arguments([3, 0x7fff_0000, 16]);
+        assert_eq!(answer_under(Gate::With, table, "connect", connect), Action::Ask);
+        assert_eq!(answer_under(Gate::Without, table, "connect", connect), Action::Allow);
+    }
     let option = Action::Errno(Errno::Enoprotoopt);
     for name in [libc::TCP_ULP, libc::TCP_REPAIR, libc::TCP_FASTOPEN_CONNECT].map(value) {
         check("setsockopt", [3, value(libc::SOL_TCP), name], option);
