@@ -482,16 +482,22 @@ impl<'a> Gate<'a> {
             Some(call) => self.verify(task, *call),
             None => Err(Errno::ESRCH),
         };
-        if loaded.is_ok() && trace::let_go(task, 0).is_ok() {
-            return;
+        let may_run = matches!(loaded, Ok((_, ExecAnswer::Allow { .. })));
+        let runs = may_run && trace::let_go(task, 0).is_ok();
+        if !runs {
+            // Fails only if it has been killed already.
+            _ = process::kill(task, libc::SIGKILL);
+            self.seized.insert(task, Seized { since: Instant::now(), call: None });
         }
-        // Fails only if it has been killed already.
-        _ = process::kill(task, libc::SIGKILL);
-        self.seized.insert(task, Seized { since: Instant::now(), call: None });
+        // The task does not wait while its record is made. If that fails, nothing more is started.
+        if let Ok((fact, answer)) = loaded {
+            let became = if may_run { Became::Started } else { Became::Killed };
+            (self.judge.told)(&fact, &answer, became);
+        }
     }
 
-    /// Whether what was loaded may run.
-    fn verify(&mut self, task: i32, call: Call) -> Result<(), Errno> {
+    /// What was loaded, and whether it may run.
+    fn verify(&mut self, task: i32, call: Call) -> Result<(ExecFact, ExecAnswer), Errno> {
         let found = descriptor::identity_behind(&task::file(task, "exe")?);
         let Call { process, started, place, spelled, expected } = call;
         let same = expected.filter(|it| {
@@ -524,22 +530,15 @@ impl<'a> Gate<'a> {
             };
             (fact, answer, None)
         };
-        match answer {
-            ExecAnswer::Allow { .. } => {
-                if let Some(path) = loader {
-                    self.learn_loader(&path);
-                }
-                if let Some(program) = Ancestor::of(&fact) {
-                    self.lineage.started(process, started, program, &place);
-                }
-                (self.judge.told)(&fact, &answer, Became::Started);
-                Ok(())
+        if let ExecAnswer::Allow { .. } = answer {
+            if let Some(path) = loader {
+                self.learn_loader(&path);
             }
-            ExecAnswer::Deny(_) => {
-                (self.judge.told)(&fact, &answer, Became::Killed);
-                Err(Errno::EACCES)
+            if let Some(program) = Ancestor::of(&fact) {
+                self.lineage.started(process, started, program, &place);
             }
         }
+        Ok((fact, answer))
     }
 
     /// Whether an image got these words and variables. The stack says so at once; `/proc` always.
