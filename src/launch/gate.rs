@@ -17,7 +17,8 @@ mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use self::lineage::{Lineage, Place};
 use self::resolve::{Program, Resolved, View};
 use self::task::{Memory, PATH_BYTES_MAX, Words};
 use super::passed;
-use crate::model::{Ancestor, Arg, Denial, ExecFact, Image, Layer, Level};
+use crate::model::{Ancestor, Arg, Denial, ExecFact, Image, Layer, Level, Object, Spot};
 use crate::plan::{ExecPlan, SandboxPlan, Table};
 use crate::sys::descriptor::{self, Identity};
 use crate::sys::process;
@@ -76,9 +77,12 @@ pub enum Became {
     Killed,
 }
 
+/// Says what lies somewhere as a task sees it that calls exec: a file or a pipe, or nothing.
+pub type Look<'a> = dyn Fn(Spot<'_>) -> Option<Object> + 'a;
+
 /// Who decides about the programs of a run, and who is told.
 pub struct Judge<'a> {
-    pub decide: &'a mut dyn FnMut(&ExecFact) -> ExecAnswer,
+    pub decide: &'a mut dyn FnMut(&ExecFact, &Look<'_>) -> ExecAnswer,
     pub told: &'a mut dyn FnMut(&ExecFact, &ExecAnswer, Became),
 }
 
@@ -346,7 +350,7 @@ impl<'a> Gate<'a> {
             caller: place.caller(),
         };
         let (identity, loader) = (program.identity, program.loader);
-        match self.judged(&fact, identity) {
+        match self.judged(task, &fact, Some(identity)) {
             ExecAnswer::Allow { rule } => {
                 let expected = Expected { fact, rule, identity, words, variables, loader };
                 Ok(call(place, spelled, Some(expected)))
@@ -379,11 +383,12 @@ impl<'a> Gate<'a> {
         Ok(resolved)
     }
 
-    fn judged(&mut self, fact: &ExecFact, identity: Identity) -> ExecAnswer {
-        if self.loaders.contains(&(identity.device, identity.inode)) {
+    fn judged(&mut self, task: i32, fact: &ExecFact, identity: Option<Identity>) -> ExecAnswer {
+        if identity.is_some_and(|it| self.loaders.contains(&(it.device, it.inode))) {
             return ExecAnswer::Deny(self.by_loader(fact));
         }
-        (self.judge.decide)(fact)
+        let root = self.root.as_ref();
+        (self.judge.decide)(fact, &|spot| seen(task, root?.as_fd(), spot))
     }
 
     fn by_loader(&self, fact: &ExecFact) -> Denial {
@@ -524,10 +529,7 @@ impl<'a> Gate<'a> {
                 environment: variables?.list(),
                 caller: place.caller(),
             };
-            let answer = match identity {
-                Some(identity) => self.judged(&fact, identity),
-                None => (self.judge.decide)(&fact),
-            };
+            let answer = self.judged(task, &fact, identity);
             (fact, answer, None)
         };
         if let ExecAnswer::Allow { .. } = answer {
@@ -596,6 +598,23 @@ impl Program {
             None => words,
         }
     }
+}
+
+/// The file or the pipe that lies somewhere as the task sees it.
+fn seen(task: i32, root: BorrowedFd<'_>, spot: Spot<'_>) -> Option<Object> {
+    let opened;
+    let path = match spot {
+        Spot::Input => task::file(task, "fd/0"),
+        Spot::Output => task::file(task, "fd/1"),
+        Spot::Path(path) => {
+            let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+            opened = descriptor::open_inside(root, &path, libc::O_PATH).ok()?;
+            CString::new(format!("/proc/self/fd/{}", opened.as_raw_fd())).map_err(|_| Errno::EINVAL)
+        }
+    };
+    let (found, born, written) = descriptor::times_behind(&path.ok()?).ok()?;
+    let holds_bytes = matches!(found.mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFIFO);
+    holds_bytes.then_some(Object { device: found.device, inode: found.inode, born, written })
 }
 
 /// Makes a file in memory for a task, sealed so that nobody can ever start it. What compiles while
