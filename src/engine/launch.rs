@@ -58,6 +58,7 @@ pub(super) fn launch(
     drop((permit, profile));
     let way_out = RefCell::new(WayOut::start(&plan)?);
     let gateway = way_out.borrow().channel()?;
+    let filling = way_out.borrow_mut().filling(&plan)?;
     let watch = RefCell::new(None);
     let arm = || -> Result<(), WatchError> {
         let state = &around.directories.state;
@@ -75,6 +76,7 @@ pub(super) fn launch(
         recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
         gateway,
+        filling,
         file_mask: around.file_mask,
         before_start: &mut || {
             arm().map_err(|error| error.to_string())?;

@@ -193,6 +193,7 @@ pub(super) fn host() -> HostFacts {
         cgroup: None,
         state_directories: ["/home/u/.local/state/rung", "/etc/rung"].map(PathBuf::from).to_vec(),
         nameservers: Vec::new(),
+        authorities: None,
         paths: PathMap::new(),
         repositories: Vec::new(),
         user_home: None,
