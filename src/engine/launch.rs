@@ -49,7 +49,7 @@ pub(super) fn launch(
     let level = request.level;
     let watched = plan.watched.clone();
     let guarded = guarded(&plan, &request.workspace);
-    let keeper = RefCell::new(Keeper::new(&request, &plan, lessons, around)?);
+    let keeper = RefCell::new(Keeper::new(&request, (&plan, &profile), lessons, around)?);
     let ledger = RefCell::new(ledger);
     let (root, in_place, held) = match inside {
         None => (request.workspace.clone(), watched.clone(), guarded),
@@ -83,7 +83,7 @@ pub(super) fn launch(
             way_out.borrow_mut().ready()
         },
         judge: Judge {
-            decide: &mut |fact| keeper.borrow_mut().decide(fact),
+            decide: &mut |fact, look| keeper.borrow_mut().decide(fact, look),
             told: &mut |fact, answer, became| {
                 keeper.borrow_mut().told(fact, answer, became, &mut ledger.borrow_mut());
             },

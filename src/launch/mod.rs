@@ -203,6 +203,7 @@ fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, Launc
     drop((launch.recorded, rules.host));
     // The wait may be long, and little of what was needed until here still is.
     arena::trim();
+    arena::trim_stack();
     let line = wires.gate.take();
     let gate = line.map(|line| gate::Gate::new(orders, launch.judge, child.pid, line));
     let ended = supervise::until_the_end(

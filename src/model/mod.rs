@@ -27,7 +27,7 @@ pub use arg::{Arg, NulByte, is_deceptive, printable};
 pub use attempt::{Attempt, Attempts, Protocol};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
-pub use exec::{Ancestor, Caller, ExecFact, Image};
+pub use exec::{Ancestor, Caller, ExecFact, Image, Object, Spot};
 pub use git_index::{Gitlinks, NotAnIndex, gitlinks};
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,

@@ -144,7 +144,7 @@ pub(super) fn arg(word: &str) -> Arg {
     Arg::try_from(word).unwrap()
 }
 
-pub(super) fn request(level: Level) -> Request {
+pub(crate) fn request(level: Level) -> Request {
     Request {
         argv: vec![arg("ls"), arg("-l")],
         program: program("/bin/ls", "/usr/bin/ls"),

@@ -25,7 +25,7 @@ mod within;
 mod workspace;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
