@@ -477,6 +477,7 @@ fn the_gateway_can_do_nothing_else_and_without_it_there_is_no_network() {
     for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "Threads:\t1"] {
         assert!(status.contains(line), "{line} is not in {status}");
     }
+    within(PATIENCE, "the connection is made", || net.connections() > 0);
     kill(gateway, Signal::SIGKILL).unwrap();
     drop(to);
     let ended = run.end(&place);
