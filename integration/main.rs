@@ -19,6 +19,7 @@ mod replay;
 mod repositories;
 mod run;
 mod session;
+mod session_limits;
 mod shell;
 mod signals;
 mod streams;

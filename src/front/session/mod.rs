@@ -17,7 +17,7 @@ use crate::engine::session::{
     self, Applied, Change, Choice, Session, SessionError, Shown, Start, Verdict, line, shown,
 };
 use crate::engine::{EngineError, Surroundings};
-use crate::model::Streams;
+use crate::model::{Bytes, LayerUse, Streams};
 
 /// Both sides have changed something.
 const CHANGED: u8 = 1;
@@ -181,17 +181,20 @@ struct Facts<'a> {
     #[serde(flatten)]
     manifest: &'a session::Manifest,
     in_use: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<LayerUse>,
 }
 
 fn show(name: &str, json: bool, around: &Surroundings) -> Result<ExitCode, EngineError> {
     let opened = session::open(name, around)?;
     let manifest = &opened.manifest;
     let in_use = session::is_in_use(&opened);
+    let layer = session::used(&opened, around)?;
     if json {
-        return Ok(answer_json(&Facts { manifest, in_use }));
+        return Ok(answer_json(&Facts { manifest, in_use, layer }));
     }
     Ok(answer(&format!(
-        "session  {}\ntree     {}\nlevel    {}\nbackend  {}, because {}\nstarted  {}\nin use   {}\n",
+        "session  {}\ntree     {}\nlevel    {}\nbackend  {}, because {}\nstarted  {}\nin use   {}\n{}",
         manifest.name,
         shown(&manifest.base),
         manifest.level,
@@ -199,7 +202,15 @@ fn show(name: &str, json: bool, around: &Surroundings) -> Result<ExitCode, Engin
         manifest.reason,
         manifest.started,
         if in_use { "yes" } else { "no" },
+        layer.map(|it| format!("holds    {}\n", held(it))).unwrap_or_default(),
     )))
+}
+
+/// `12 MiB of 8 GiB, in 340 of 200 thousand files`
+fn held(layer: LayerUse) -> String {
+    let LayerUse { bytes, bytes_max, files, files_max } = layer;
+    let bytes = Bytes(bytes.0.div_ceil(1024) * 1024);
+    format!("{bytes} of {bytes_max}, in {files} of {files_max} files")
 }
 
 fn acts(json: bool, around: &Surroundings) -> Result<ExitCode, EngineError> {
@@ -224,6 +235,9 @@ fn status(name: &str, json: bool, around: &Surroundings) -> Result<ExitCode, Eng
         return Ok(answer_json(&changes));
     }
     let mut lines: Vec<String> = changes.iter().map(line).collect();
+    if let Some(layer) = session::used(&opened, around)? {
+        say(io::stderr(), &format!("rung: the session holds {}\n", held(layer)));
+    }
     if changes.is_empty() {
         lines.push("nothing has changed".to_owned());
     }
