@@ -3,6 +3,7 @@
 //! Every denial stands beside its control, which is the same act on a listed name or port, and its
 //! record in the ledger.
 
+mod http;
 mod network;
 
 use std::fs;
@@ -521,21 +522,4 @@ fn a_rate_is_kept() {
     assert_eq!(ended.text().trim(), "204800");
     let took = started.elapsed();
     assert!(took > Duration::from_millis(800), "a second's worth of bytes took {took:?}");
-}
-
-#[test]
-fn what_the_gateway_cannot_keep_opens_nothing() {
-    let net = Net::new();
-    let port = net.port;
-    let place = Place::new();
-    let more = format!(
-        "[[network.destination]]\nhost = \"a.test\"\nports = [{port}]\nmethods = [\"GET\"]\n\
-         address = [\"127.0.0.0/8\"]\nbecause = \"reading only\"\n"
-    );
-    place.set_profile(3, &place.profile(3, &more));
-    let ended = probe(&place, &["fetch", "a.test", &port.to_string()]).end();
-    assert_eq!(ended.code(), NO_NAME);
-    let words = ["explain", "--level", "3", "--", place.probe.to_str().unwrap(), "--", "exit", "0"];
-    let explained = place.rung_with(&words).end();
-    assert!(explained.text().contains("cannot keep to the methods"), "{}", explained.text());
 }

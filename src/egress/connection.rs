@@ -4,14 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::gateway::State;
+use super::http::{self, Client};
 use super::meter::Cut;
 use super::proxy;
 use super::relay::{self, End, Pair};
+use super::request::Target;
 use crate::model::HostName;
 use crate::plan::egress::{Allowed, Pool, Refused, Wanted};
 
@@ -45,6 +48,10 @@ pub(super) async fn serve(client: TcpStream, state: Rc<State>) {
         return proxy::serve(client, &state).await;
     }
     let wanted = state.wanted(at.ip());
+    if let Some(to) = read(&wanted, at.port(), &state) {
+        let client = Client { before: Bytes::new(), stream: client };
+        return http::serve(client, target(wanted, at.port()), to, &state).await;
+    }
     match open(&wanted, at.port(), &state).await {
         Ok((server, to)) => join(client, server, to, (&wanted, at.port()), &state).await,
         Err(closed) => {
@@ -52,6 +59,17 @@ pub(super) async fn serve(client: TcpStream, state: Rc<State>) {
             relay::reset(&client);
         }
     }
+}
+
+/// The destinations of a connection that is read; nothing for one that is carried unread, or that
+/// will be refused.
+pub(super) fn read(wanted: &Wanted, port: u16, state: &State) -> Option<Allowed> {
+    state.plan.decide(wanted, port).ok().filter(|to| state.plan.inspects(to))
+}
+
+/// What a connection begins as.
+pub(super) fn target(wanted: Wanted, port: u16) -> Target {
+    Target { wanted, port, tls: false }
 }
 
 /// Relays until the end, and records an end by force.

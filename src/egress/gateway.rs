@@ -24,6 +24,7 @@ use super::connection::{self, Closed};
 use super::dns::{self, Answer, Asked};
 use super::meter::{Cut, Meters, Way};
 use super::names::Names;
+use super::request::Target;
 use super::resolve::{Resolver, hosts, read_exact, write_all};
 use super::wire::{self, Seen, Start, Word};
 use super::{confine, relay};
@@ -38,6 +39,8 @@ const DENIALS_MAX: usize = 100;
 const TRAFFIC_MAX: usize = 200;
 /// Of one thing in a report.
 const OBJECT_BYTES_MAX: usize = 280;
+/// Connections at once that are read; more wait.
+const READERS_MAX: usize = 128;
 const PLAN_BYTES_MAX: u64 = 4 << 20;
 const HOSTS_BYTES_MAX: u64 = 1 << 20;
 /// Questions over one TCP connection, and what each may take.
@@ -55,6 +58,8 @@ pub(super) struct State {
     pub(super) level: Level,
     pub(super) meters: RefCell<Meters>,
     pub(super) resolver: Resolver,
+    /// Room for connections that are read, each of which takes memory.
+    pub(super) readers: Arc<Semaphore>,
     names: RefCell<Names>,
     denials: RefCell<Denials>,
     /// The sandbox has addresses of both families.
@@ -311,6 +316,7 @@ impl State {
             resolver: Resolver::new(plan.nameservers.clone(), hosts),
             names: RefCell::new(Names::new(plan.pool)),
             denials: RefCell::default(),
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
             v6: sockets.iter().any(is_v6),
             plan,
             level,
@@ -358,6 +364,11 @@ impl State {
         self.meters.borrow_mut().count(&self.plan, to, way, bytes, relay::now());
     }
 
+    /// How many of the wanted bytes may go now.
+    pub(super) fn allowance(&self, to: &Allowed, way: Way, wanted: usize) -> Result<usize, Cut> {
+        self.meters.borrow().allowance(&self.plan, to, way, wanted)
+    }
+
     /// Counts bytes that are sent although they were not taken as they are.
     pub(super) fn take_all(&self, to: &Allowed, bytes: usize) -> Result<(), Cut> {
         let mut left = bytes;
@@ -392,6 +403,14 @@ impl State {
     pub(super) fn refused(&self, wanted: &str, port: Option<u16>, why: &Refused) {
         let denial = self.plan.denial(self.level, wanted, port, why);
         self.denials.borrow_mut().add(denial);
+    }
+
+    /// Remembers why a request was not sent on.
+    pub(super) fn refused_request(&self, method: &str, target: &Target, why: &Refused) -> Denial {
+        let wanted = target.wanted.to_string();
+        let denial = self.plan.denial_of_request(self.level, method, &wanted, target.port, why);
+        self.denials.borrow_mut().add(denial.clone());
+        denial
     }
 
     fn report(&self) -> Seen {

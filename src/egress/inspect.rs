@@ -105,7 +105,7 @@ fn authority_of(target: &str) -> Option<&str> {
 }
 
 /// `example.org:80` as `example.org`.
-fn without_port(authority: &[u8]) -> &[u8] {
+pub(super) fn without_port(authority: &[u8]) -> &[u8] {
     let mut parts = authority.rsplitn(2, |it| *it == b':');
     match (parts.next(), parts.next()) {
         (Some(port), Some(host)) if port.iter().all(u8::is_ascii_digit) => host,

@@ -216,6 +216,7 @@ mod tests {
                 addresses: Vec::new(),
                 rate: rate.map(Bytes),
                 upload_max: upload.map(Bytes),
+                methods: Vec::new(),
                 because: because.clone(),
             }],
             upload_max: total.map(|it| Limited { max: Bytes(it), because: because.clone() }),

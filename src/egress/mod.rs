@@ -11,17 +11,22 @@
 //! in a sealed file. It reads nothing of the sandbox before it has confined itself, it ends with
 //! the supervisor, and if it ends earlier the run has no network any more.
 
+mod body;
 mod confine;
 mod connection;
 mod dns;
 mod gateway;
 mod hello;
+mod http;
 mod inspect;
 mod meter;
+mod metered;
 mod names;
 mod proxy;
 mod relay;
+mod request;
 mod resolve;
+mod upstream;
 mod wire;
 
 use std::ffi::OsStr;

@@ -11,17 +11,20 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connection::{Closed, join, open};
+use super::connection::{Closed, join, open, read, target};
 use super::gateway::State;
+use super::http::{self, Client};
 use super::inspect::{HEAD_BYTES_MAX, HEADERS_MAX};
 use super::relay;
+use super::request::Target;
 use super::resolve::{read_exact, write_all};
 use crate::model::HostName;
-use crate::plan::egress::{Refused, Wanted};
+use crate::plan::egress::{Allowed, Refused, Wanted};
 
 /// From the first byte to the end of the request.
 const REQUEST: Duration = Duration::from_secs(10);
 
+const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 const SOCKS: u8 = 5;
 const CONNECT: u8 = 1;
 const NO_PASSWORD: u8 = 0;
@@ -75,6 +78,9 @@ async fn answer(client: TcpStream, asked: Asked, state: &Rc<State>) {
             return refuse(&client, &how, &why).await;
         }
     };
+    if let Some(to) = read(&wanted, port, state) {
+        return serve_read(client, how, target(wanted, port), to, state).await;
+    }
     let (server, to) = match open(&wanted, port, state).await {
         Ok(opened) => opened,
         Err(closed) => {
@@ -88,7 +94,7 @@ async fn answer(client: TcpStream, asked: Asked, state: &Rc<State>) {
     };
     let greeted = match &how {
         How::Socks => write_all(&client, &reply(Reply::Succeeded)).await,
-        How::Connect => write_all(&client, b"HTTP/1.1 200 Connection established\r\n\r\n").await,
+        How::Connect => write_all(&client, ESTABLISHED).await,
         How::Forward(head) => {
             let sent = state.take_all(&to, head.len());
             match sent {
@@ -114,6 +120,18 @@ async fn answer(client: TcpStream, asked: Asked, state: &Rc<State>) {
                 Err(relay::End::Refused(why)) => state.closed(&wanted, port, why.into()),
             }
         }
+    }
+}
+
+/// What the client says from here on is read, and the server is not asked before that.
+async fn serve_read(client: TcpStream, how: How, target: Target, to: Allowed, state: &Rc<State>) {
+    let (greeted, before) = match how {
+        How::Socks => (write_all(&client, &reply(Reply::Succeeded)).await, Vec::new()),
+        How::Connect => (write_all(&client, ESTABLISHED).await, Vec::new()),
+        How::Forward(head) => (Ok(()), head),
+    };
+    if greeted.is_ok() {
+        http::serve(Client { before: before.into(), stream: client }, target, to, state).await;
     }
 }
 

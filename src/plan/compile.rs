@@ -41,12 +41,10 @@ pub fn compile(
         return Err(PlanError::NeedsSession { level: profile.level, because });
     }
     let environment = environment::build(permit, request, profile, host)?;
-    let mut absent = Vec::new();
-    let egress = egress::compile(profile, host, &mut absent)?;
+    let egress = egress::compile(profile, host)?;
     let resolver = egress.as_ref().map(EgressPlan::resolver_file);
-    let View { entries, watched, absent: missing } =
+    let View { entries, watched, absent } =
         view::build(profile, request, host, workspace, resolver)?;
-    absent.splice(0..0, missing);
     entries.iter().try_for_each(as_text)?;
     let program = program(request, &entries)?;
     let landlock_abi = landlock::usable_abi(host, landlock::writes(&entries));

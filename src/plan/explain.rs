@@ -228,6 +228,9 @@ impl fmt::Display for DestinationPlan {
         if let Some(rate) = self.rate {
             write!(f, ", at most {rate} a second")?;
         }
+        if self.is_inspected() {
+            write!(f, ", only HTTP requests with {}", list(&self.methods))?;
+        }
         Ok(())
     }
 }
@@ -270,11 +273,7 @@ fn limit<'a, T: fmt::Display>(name: &str, limit: &'a Limited<T>, how: &str) -> L
 }
 
 fn without_effect(path: &Path) -> String {
-    if path.is_absolute() {
-        format!("{} does not exist or is hidden", shown(path))
-    } else {
-        format!("{}: this version cannot keep to the methods of a destination", shown(path))
-    }
+    format!("{} does not exist or is hidden", shown(path))
 }
 
 /// `/usr: read, start programs`

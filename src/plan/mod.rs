@@ -323,8 +323,7 @@ pub struct Gap {
 /// A grant that opens nothing in this run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absent {
-    /// The place that does not exist or is hidden by another entry; a name without a leading `/`
-    /// is a destination that this version cannot serve.
+    /// The place that does not exist or is hidden by another entry.
     pub path: PathBuf,
     pub because: Origin,
 }

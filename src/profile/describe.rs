@@ -375,7 +375,7 @@ fn network() -> Vec<Key> {
         ),
         file(
             "methods",
-            "HTTP methods; present: TLS is opened by the gateway.",
+            "HTTP methods; present: every request is read by the gateway, and nothing but HTTP passes.",
             list(Shape::Text(Text::Method)),
         ),
         file("rate", "Bytes per second.", Shape::Either(vec![Shape::Size])),

@@ -313,6 +313,10 @@ fn option(text: &str) -> Result<String, Wrong> {
 }
 
 fn method(text: &str) -> Result<String, Wrong> {
+    if matches!(text, "CONNECT" | "TRACE") {
+        let why = "what goes through a tunnel is not read, and a trace gives back what was added";
+        return Err(wrong(format!("`{text}` cannot be listed: {why}")));
+    }
     if text.chars().all(|it| it.is_ascii_uppercase()) {
         return Ok(text.to_owned());
     }

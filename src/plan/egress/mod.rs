@@ -5,16 +5,19 @@
 //! alone, so that `rung explain` and the gateway cannot differ. Destinations only allow: where
 //! several mean the same name, what each of them limits holds.
 
+mod request;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Absent, Limited, PlanError};
+use super::{Limited, PlanError};
 use crate::model::{
     AddressClass, Bytes, Count, Denial, HostFacts, HostName, HostPattern, Layer, Level, NameError,
     Origin, Range, classify,
 };
 use crate::profile::{Destination, Limit, Profile, Table};
+pub use request::READING;
 
 /// Different ports that one plan may name: each costs two sockets, made before the command starts.
 const PORTS_MAX: usize = 64;
@@ -44,6 +47,8 @@ pub struct DestinationPlan {
     /// Bytes per second, both ways together.
     pub rate: Option<Bytes>,
     pub upload_max: Option<Bytes>,
+    /// Of HTTP requests. Empty: what goes over a connection is not read.
+    pub methods: Vec<String>,
     pub because: Origin,
 }
 
@@ -145,7 +150,7 @@ impl Allowed {
     }
 }
 
-/// Why a connection is refused.
+/// Why a connection, or a request on it, is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// No destination means this name or address.
@@ -164,6 +169,12 @@ pub enum Refused {
     Hidden(&'static str),
     /// Nothing answered for the name or at its address.
     Unreachable(String),
+    /// The destination has a list of methods, and this one is not in it.
+    Method { method: String, listed: Vec<String>, because: Origin },
+    /// A request that may mean something else to the server than it says.
+    Trick(&'static str),
+    /// The destination has a list of methods, and the client speaks something else than HTTP.
+    NoHttp(&'static str),
 }
 
 /// The file by which programs find their resolver.
@@ -241,16 +252,21 @@ impl EgressPlan {
             }
             (To::Name(_) | To::Range(_), _) => false,
         });
+        let origin = if let Refused::Method { because, .. } = why {
+            Some(because.clone())
+        } else {
+            listed.map(|it| it.because.clone())
+        };
         let (reason, allow_with) = why.words(wanted, port);
         Denial {
             layer: Layer::Network,
-            rule: "network.destination".to_owned(),
+            rule: why.rule().to_owned(),
             level,
             object,
             reason,
-            origin: listed.map(|it| it.because.clone()),
+            origin,
             allow_with,
-            next: "use a listed host, or ask for this one to be listed".to_owned(),
+            next: why.next().to_owned(),
             count: 1,
         }
     }
@@ -289,6 +305,8 @@ impl DestinationPlan {
             && self.ports.iter().all(|it| other.ports.contains(it))
             && limit(self.rate, other.rate)
             && limit(self.upload_max, other.upload_max)
+            && (other.methods.is_empty() || self.is_inspected())
+            && self.methods.iter().all(|it| other.methods.is_empty() || other.methods.contains(it))
     }
 }
 
@@ -296,6 +314,37 @@ impl Refused {
     /// For a client that has to be told.
     pub fn reason(&self) -> String {
         self.words("this", None).0
+    }
+
+    /// The profile's key.
+    fn rule(&self) -> &'static str {
+        match self {
+            Self::Method { .. } | Self::Trick(_) | Self::NoHttp(_) => "network.destination.methods",
+            Self::Unlisted
+            | Self::Port
+            | Self::Address { .. }
+            | Self::OwnAddress { .. }
+            | Self::NoName(_)
+            | Self::OtherHost { .. }
+            | Self::Hidden(_)
+            | Self::Unreachable(_) => "network.destination",
+        }
+    }
+
+    fn next(&self) -> &'static str {
+        match self {
+            Self::Method { .. } => "ask with a method that is listed",
+            Self::Trick(_) => "say what is meant in the first line of an ordinary request",
+            Self::NoHttp(_) => "speak HTTP to this host",
+            Self::Unlisted
+            | Self::Port
+            | Self::Address { .. }
+            | Self::OwnAddress { .. }
+            | Self::NoName(_)
+            | Self::OtherHost { .. }
+            | Self::Hidden(_)
+            | Self::Unreachable(_) => "use a listed host, or ask for this one to be listed",
+        }
     }
 
     /// The reason, and the smallest change that would allow it.
@@ -327,6 +376,14 @@ impl Refused {
             ),
             Self::Hidden(how) => (format!("the client hides which host it asks for: {how}"), None),
             Self::Unreachable(why) => (why.clone(), None),
+            Self::Method { method, listed, .. } => (
+                format!("`{wanted}` may only be asked with {}", listed.join(", ")),
+                Some(format!("`\"{method}\"` in the destination's `methods`")),
+            ),
+            Self::Trick(how) => (format!("the request is not what it says: {how}"), None),
+            Self::NoHttp(how) => {
+                (format!("`{wanted}` may only be asked by HTTP requests, and {how}"), None)
+            }
         }
     }
 }
@@ -335,17 +392,9 @@ impl Refused {
 pub(super) fn compile(
     profile: &Profile,
     host: &HostFacts,
-    absent: &mut Vec<Absent>,
 ) -> Result<Option<EgressPlan>, PlanError> {
-    let mut destinations = Vec::new();
-    for destination in &profile.network.destinations {
-        if !is_served(destination) {
-            let because = destination.origin.clone();
-            absent.push(Absent { path: destination.host.clone().into(), because });
-            continue;
-        }
-        destinations.push(one(destination)?);
-    }
+    let destinations = profile.network.destinations.iter().map(|it| one(it, profile.level));
+    let destinations = destinations.collect::<Result<Vec<_>, _>>()?;
     let Some(first) = destinations.first() else { return Ok(None) };
     if profile.syscalls.table == Table::Strict {
         return Err(PlanError::Entry {
@@ -376,13 +425,7 @@ pub(super) fn compile(
     }
 }
 
-/// Whether the gateway can keep what the destination asks for. It does not look into requests, so
-/// a list of methods would mean nothing.
-pub(super) fn is_served(destination: &Destination) -> bool {
-    destination.methods.is_empty()
-}
-
-fn one(destination: &Destination) -> Result<DestinationPlan, PlanError> {
+fn one(destination: &Destination, level: Level) -> Result<DestinationPlan, PlanError> {
     let wrong = |why: String| PlanError::Entry {
         name: destination.host.clone(),
         because: destination.origin.clone(),
@@ -413,6 +456,7 @@ fn one(destination: &Destination) -> Result<DestinationPlan, PlanError> {
         addresses,
         rate: destination.rate,
         upload_max: destination.upload,
+        methods: request::methods(destination, level)?,
         because: destination.origin.clone(),
     })
 }

@@ -3,16 +3,20 @@
 use super::*;
 
 fn destination(host: &str, ports: &[u16], addresses: &[&str]) -> DestinationPlan {
-    one(&Destination {
+    asked_with(host, ports, addresses, &[])
+}
+
+fn asked_with(host: &str, ports: &[u16], addresses: &[&str], methods: &[&str]) -> DestinationPlan {
+    let destination = Destination {
         host: host.to_owned(),
         ports: ports.to_vec(),
         addresses: addresses.iter().map(|it| (*it).to_owned()).collect(),
-        methods: Vec::new(),
+        methods: methods.iter().map(|it| (*it).to_owned()).collect(),
         rate: None,
         upload: None,
         origin: Origin::built_in("the test names it"),
-    })
-    .unwrap()
+    };
+    one(&destination, Level::TestExecution).unwrap()
 }
 
 fn plan(destinations: Vec<DestinationPlan>) -> EgressPlan {
@@ -111,6 +115,8 @@ fn a_destination_is_within_another_when_it_allows_no_more() {
     let narrow = destination("a.example.org", &[443], &["10.1.0.0/16"]);
     assert!(narrow.is_within(&wide));
     assert!(!wide.is_within(&narrow));
+    let reading = DestinationPlan { methods: vec!["GET".to_owned()], ..wide.clone() };
+    assert!(reading.is_within(&wide) && !wide.is_within(&reading));
     let slow = DestinationPlan { rate: Some(Bytes(1)), ..wide.clone() };
     assert!(slow.is_within(&wide) && !wide.is_within(&slow));
 }
@@ -124,4 +130,30 @@ fn a_refusal_says_which_line_would_allow_it() {
     assert!(denial.allow_with.unwrap().contains("host = \"evil.test\""));
     let denial = plan.denial(level, "packages.example.org", Some(22), &Refused::Port);
     assert!(denial.origin.is_some(), "the line that lists the host");
+}
+
+/// Each of them limits, as with everything else that several destinations say.
+#[test]
+fn a_request_is_allowed_by_every_destination_that_has_methods() {
+    let plan = plan(vec![
+        destination("*.example.org", &[443], &[]),
+        asked_with("a.example.org", &[443], &[], &["GET", "POST"]),
+        asked_with("*.example.org", &[80, 443], &[], &["GET", "HEAD"]),
+    ]);
+    let at = |host: &str| plan.decide(&name(host), 443).unwrap();
+    let one = at("a.example.org");
+    assert!(plan.inspects(&one));
+    assert_eq!(plan.decide_method(&one, "GET"), Ok(()));
+    for method in ["POST", "HEAD", "get", "DELETE", "GET "] {
+        let refused = plan.decide_method(&one, method).unwrap_err();
+        let level = Level::TestExecution;
+        let denial = plan.denial_of_request(level, method, "a.example.org", 443, &refused);
+        assert_eq!(denial.rule, "network.destination.methods");
+        assert_eq!(denial.object, format!("{method} a.example.org:443"));
+        assert!(denial.origin.is_some());
+    }
+    assert_eq!(plan.decide_method(&at("b.example.org"), "HEAD"), Ok(()));
+    let unread = usual().decide(&name("other.example.org"), 443).unwrap();
+    assert!(!usual().inspects(&unread));
+    assert_eq!(usual().decide_method(&unread, "ANYTHING"), Ok(()));
 }

@@ -553,25 +553,54 @@ fn an_old_landlock_is_used_only_where_nothing_is_written() {
     assert!(writing.landlock.rules.is_empty());
 }
 
-#[test]
-fn a_destination_with_methods_opens_nothing_and_that_is_said() {
-    let mut profile = profile(Level::TestExecution);
-    profile.network.destinations.push(crate::profile::Destination {
-        host: "packages.example.org".to_owned(),
+fn asked_with(host: &str, methods: &[&str]) -> crate::profile::Destination {
+    crate::profile::Destination {
+        host: host.to_owned(),
         ports: vec![443],
         addresses: Vec::new(),
-        methods: vec!["GET".to_owned()],
+        methods: methods.iter().map(|it| (*it).to_owned()).collect(),
         rate: None,
         upload: None,
         origin: origin(60, "mirror"),
-    });
-    let plan = plan_of(&request(profile.level), &profile, &host()).unwrap();
-    assert_eq!(plan.network.egress, None);
+    }
+}
+
+/// A host whose names can be replaced.
+fn with_names() -> HostFacts {
+    let mut host = host();
+    add(&mut host, "/etc/resolv.conf", PathKind::File);
+    host
+}
+
+#[test]
+fn a_destination_says_with_which_methods_it_may_be_asked() {
+    let mut profile = profile(Level::TestExecution);
+    profile.network.destinations.push(asked_with("packages.example.org", &["GET", "PURGE"]));
+    let plan = plan_of(&request(profile.level), &profile, &with_names()).unwrap();
     let text = explain(&plan);
     assert!(
-        text.contains("`packages.example.org`: this version cannot keep to the methods"),
+        text.contains("packages.example.org at port 443, only HTTP requests with GET and PURGE"),
         "{text}"
     );
+}
+
+/// What levels below list for more, production-adjacent work may only read.
+#[test]
+fn level_5_only_reads() {
+    let mut profile = profile(Level::ProductionAdjacent);
+    let listed = [
+        asked_with("registry.example.org", &[]),
+        asked_with("telemetry.example.org", &["GET", "POST"]),
+    ];
+    profile.network.destinations.extend(listed);
+    let host = with_names();
+    let plan = plan_of(&request(profile.level), &profile, &host).unwrap();
+    let egress = plan.network.egress.unwrap();
+    let methods: Vec<_> = egress.destinations.iter().map(|it| it.methods.join(" ")).collect();
+    assert_eq!(methods, ["GET HEAD", "GET"]);
+    profile.network.destinations.push(asked_with("orders.example.org", &["POST"]));
+    let error = plan_of(&request(profile.level), &profile, &host).unwrap_err().to_string();
+    assert!(error.contains("level 5 only reads"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,245 @@
+//! The client's side of a connection that is read: every request is looked at before it goes on.
+//!
+//! A destination that has methods speaks HTTP and nothing else. What is refused is answered here, so
+//! the client hears why, and is recorded with its method and whom it was for; never a path, a
+//! header or a body, which may hold secrets.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::body::Outgoing;
+use super::connection::Closed;
+use super::gateway::State;
+use super::hello;
+use super::inspect::{HEAD_BYTES_MAX, HEADERS_MAX};
+use super::relay;
+use super::request::{Target, judge, returned};
+use super::upstream::Upstream;
+use crate::plan::egress::{Allowed, Refused};
+
+/// From the first byte of a head to its last, and from one request to the next.
+const HEAD: Duration = Duration::from_secs(15);
+/// A connection on which nothing was asked for so long ends.
+const IDLE: Duration = Duration::from_secs(300);
+/// Says which rule it was, for programs.
+const DENIED: &str = "x-rung-denied";
+
+/// The client's connection, with what has been taken from it already.
+pub(super) struct Client {
+    pub(super) before: Bytes,
+    pub(super) stream: TcpStream,
+}
+
+/// One connection of a client, with the connections to the server that belong to it.
+struct Talk {
+    target: Target,
+    to: Allowed,
+    state: Rc<State>,
+    upstream: Upstream,
+    /// Requests since somebody looked.
+    asked: Cell<usize>,
+    /// There was one at all.
+    used: Cell<bool>,
+    /// Requests that have no answer yet.
+    open: Cell<usize>,
+}
+
+/// Serves a connection to a destination that is read, until its end.
+pub(super) async fn serve(client: Client, target: Target, to: Allowed, state: &Rc<State>) {
+    let Ok(_place) = Arc::clone(&state.readers).acquire_owned().await else { return };
+    let first = match timeout(HEAD, client.first()).await {
+        Ok(Ok(Some(first))) => first,
+        Ok(Ok(None) | Err(_)) => return,
+        Err(_) => return refuse_all(&client, &target, state, "the client says nothing"),
+    };
+    if hello::is_tls(first) {
+        return refuse_all(&client, &target, state, "its TLS is not opened by this version");
+    }
+    let upstream = Upstream::new(target.clone(), Rc::clone(state));
+    let state = Rc::clone(state);
+    let talk = Rc::new(Talk {
+        target,
+        to,
+        state,
+        upstream,
+        asked: Cell::default(),
+        used: Cell::default(),
+        open: Cell::default(),
+    });
+    talk.listen(client).await;
+}
+
+/// Ends a connection on which no request can be answered.
+fn refuse_all(client: &Client, target: &Target, state: &Rc<State>, how: &'static str) {
+    state.closed(&target.wanted, target.port, Refused::NoHttp(how).into());
+    relay::reset(&client.stream);
+}
+
+impl Talk {
+    async fn listen<I>(self: Rc<Self>, client: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let talk = Rc::clone(&self);
+        let service = service_fn(move |request| {
+            let talk = Rc::clone(&talk);
+            async move { Ok::<_, Infallible>(talk.answer(request).await) }
+        });
+        let mut served = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_headers(HEADERS_MAX)
+                .max_header_size(HEAD_BYTES_MAX)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(TokioIo::new(client), service)
+        );
+        let ended = loop {
+            match timeout(IDLE, served.as_mut()).await {
+                Ok(ended) => break ended,
+                Err(_) if self.is_idle() => return,
+                Err(_) => {}
+            }
+        };
+        if let Some(cut) = self.upstream.cut() {
+            self.state.closed(&self.target.wanted, self.target.port, cut.into());
+        }
+        let how = match ended {
+            // Between two requests it is only the end of a kept connection.
+            Err(error) if error.is_timeout() && !self.used.get() => {
+                "the head of its request does not come to an end"
+            }
+            Err(error) if error.is_parse() => "what the client says is malformed",
+            Ok(()) | Err(_) => return,
+        };
+        let why = Refused::NoHttp(how).into();
+        self.state.closed(&self.target.wanted, self.target.port, why);
+    }
+
+    /// Whether nothing was asked since the last time, and nothing waits.
+    fn is_idle(&self) -> bool {
+        self.asked.take() == 0 && self.open.get() == 0
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Outgoing> {
+        self.asked.set(self.asked.get().saturating_add(1));
+        self.used.set(true);
+        self.open.set(self.open.get().saturating_add(1));
+        let response = self.answered(request).await;
+        self.open.set(self.open.get().saturating_sub(1));
+        response
+    }
+
+    async fn answered(&self, request: Request<Incoming>) -> Response<Outgoing> {
+        let (head, body) = request.into_parts();
+        let has_body = !body.is_end_stream();
+        let Self { target, to, state, .. } = self;
+        if let Err(why) = judge(&head, has_body, target, (&state.plan, to)) {
+            let denial = state.refused_request(head.method.as_str(), target, &why);
+            return refusal(StatusCode::FORBIDDEN, &denial.rule, &denial.reason, has_body);
+        }
+        let answer = self.upstream.ask(&head, has_body.then_some(body)).await;
+        let (answer, lease) = match answer {
+            Ok(answer) => answer,
+            Err(closed) => return self.not_answered(closed, has_body),
+        };
+        let (parts, body) = answer.into_parts();
+        let mut response = Response::new(Outgoing::down(body, lease));
+        *response.status_mut() = parts.status;
+        *response.headers_mut() = returned(&parts.headers);
+        response
+    }
+
+    /// No connection, or a limit before the answer.
+    fn not_answered(&self, closed: Closed, has_body: bool) -> Response<Outgoing> {
+        let (status, rule, reason) = match &closed {
+            Closed::Refused(why @ Refused::Unreachable(_)) => {
+                (StatusCode::BAD_GATEWAY, "network.destination", why.reason())
+            }
+            Closed::Refused(why) => (StatusCode::FORBIDDEN, "network.destination", why.reason()),
+            Closed::Cut(cut) => (StatusCode::FORBIDDEN, cut.rule, cut.reason.clone()),
+        };
+        self.state.closed(&self.target.wanted, self.target.port, closed);
+        refusal(status, rule, &reason, has_body)
+    }
+}
+
+/// Says no in the client's own language.
+fn refusal(status: StatusCode, rule: &str, reason: &str, has_body: bool) -> Response<Outgoing> {
+    let words = Bytes::from(format!("rung: {reason} [{rule}]\n"));
+    let mut response = Response::new(Outgoing::Words(Some(words)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Ok(rule) = HeaderValue::from_str(rule) {
+        headers.insert(DENIED, rule);
+    }
+    if has_body {
+        // Nobody reads it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+impl Client {
+    /// The first byte, which stays where it is; nothing where there is none.
+    async fn first(&self) -> io::Result<Option<u8>> {
+        if let Some(first) = self.before.first() {
+            return Ok(Some(*first));
+        }
+        let mut byte = [0];
+        Ok(match self.stream.peek(&mut byte).await? {
+            0 => None,
+            _ => byte.first().copied(),
+        })
+    }
+}
+
+impl AsyncRead for Client {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.before.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let length = self.before.len().min(buffer.remaining());
+        buffer.put_slice(&self.before.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
