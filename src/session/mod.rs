@@ -15,6 +15,7 @@
 //! | `repository` | the repository of a checkout that keeps it elsewhere |
 //! | `risk` | which changes a person should see, and which are refused |
 //! | `text` | changes as text and as a patch |
+//! | `binary` | contents that are no text, in a patch |
 //! | `usage` | how much the runs of a session have written |
 //! | `worktree` | a git worktree of a session's own |
 //! | `act` | apply and rollback as journals, finished after a crash |
@@ -24,6 +25,7 @@
 //! believe a time that a program can set.
 
 mod act;
+mod binary;
 mod carry;
 mod changes;
 mod copy;

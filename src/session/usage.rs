@@ -218,17 +218,19 @@ fn now() -> Instant {
 struct Walk {
     open: Vec<(OwnedFd, ReadDir)>,
     used: Used,
+    /// Directories above the one it began with.
+    above: usize,
 }
 
 impl Walk {
     fn none() -> Self {
-        Self { open: Vec::new(), used: Used::default() }
+        Self { open: Vec::new(), used: Used::default(), above: 0 }
     }
 
     fn of(tree: &Tree) -> io::Result<Self> {
         let root = tree.root.try_clone()?;
         let names = fs::read_dir(behind(root.as_fd()))?;
-        Ok(Self { open: vec![(root, names)], used: Used::default() })
+        Ok(Self { open: vec![(root, names)], used: Used::default(), above: 0 })
     }
 
     fn is_over(&self) -> bool {
@@ -239,7 +241,7 @@ impl Walk {
     /// is passed over, unless `all` is to be counted.
     fn go_on(&mut self, steps: usize, copied: Option<Moment>, all: bool) -> io::Result<bool> {
         for _ in 0..steps {
-            let depth = self.open.len();
+            let depth = self.above + self.open.len();
             let Some((directory, names)) = self.open.last_mut() else { return Ok(true) };
             let Some(entry) = names.next() else {
                 self.open.pop();
@@ -268,8 +270,15 @@ impl Walk {
                 Ok(names) => self.open.push((found, names)),
                 Err(_) if !all => {}
                 Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
-                    let names = opened_up(found.as_fd(), read)?;
-                    self.open.push((found, names));
+                    let below = opened_up(found.as_fd(), || {
+                        let open = vec![(found.try_clone()?, read()?)];
+                        let mut walk = Self { open, used: Used::default(), above: depth };
+                        while !walk.go_on(STEPS, copied, true)? {}
+                        Ok(walk.used)
+                    })?;
+                    self.used.bytes += below.bytes;
+                    self.used.files += below.files;
+                    self.used.too_deep |= below.too_deep;
                 }
                 Err(error) => return Err(error),
             }

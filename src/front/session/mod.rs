@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use self::verbs::Accept;
 pub(super) use self::verbs::SessionVerb;
+use super::pager::answer_paged;
 use super::words::{answer, answer_json, complain, say};
 use super::{FAILED, USAGE};
 use crate::engine::session::{
@@ -35,14 +36,14 @@ pub(super) fn session(verb: SessionVerb, around: &Surroundings) -> ExitCode {
         SessionVerb::Show { name: Some(name), json, .. } => show(&name, json, around),
         SessionVerb::Show { name: None, json, .. } => acts(json, around),
         SessionVerb::Status { name, json } => status(&name, json, around),
-        SessionVerb::Diff { name, paths, stat, patch, json } => {
+        SessionVerb::Diff { name, paths, stat, patch, no_pager, json } => {
             let how = match (stat, patch, json) {
                 (true, _, _) => How::Stat,
                 (_, true, _) => How::Patch,
                 (_, _, true) => How::Json,
                 _ => How::Lines,
             };
-            diff(&name, &paths, how, around)
+            diff(&name, &paths, how, !no_pager, around)
         }
         SessionVerb::Apply { name, paths, accept, overwrite, no_input, json } => {
             let choice = Choice {
@@ -60,7 +61,7 @@ pub(super) fn session(verb: SessionVerb, around: &Surroundings) -> ExitCode {
             session::discard(&name, around).map(|()| ExitCode::SUCCESS)
         }
         SessionVerb::Rollback { id, json } => rollback(&id, json, around),
-        SessionVerb::Export { name } => diff(&name, &[], How::Patch, around),
+        SessionVerb::Export { name } => diff(&name, &[], How::Patch, false, around),
         SessionVerb::Gc => session::collect(around).map(|(left, old)| {
             answer(&format!("{left} left behind by killed runs, {old} too old to be rolled back\n"))
         }),
@@ -267,6 +268,7 @@ fn diff(
     name: &str,
     paths: &[PathBuf],
     how: How,
+    paged: bool,
     around: &Surroundings,
 ) -> Result<ExitCode, EngineError> {
     let paths: Vec<PathBuf> = match paths.iter().map(|it| relative(it)).collect() {
@@ -277,7 +279,9 @@ fn diff(
     let changes = session::select(session::changes(&opened, around)?, &paths);
     let how = match how {
         How::Json => return Ok(answer_json(&changes)),
-        How::Stat => return Ok(answer(&session::stat(&opened, &changes)?)),
+        How::Stat => {
+            return Ok(answer_paged(&session::stat(&opened, &changes)?, paged, around));
+        }
         How::Patch => Shown::Patch,
         How::Lines => Shown::People { colour: io::stdout().is_terminal() },
     };
@@ -285,7 +289,9 @@ fn diff(
     for left_out in &patch.left_out {
         say(io::stderr(), &format!("rung: not in the patch: {left_out}\n"));
     }
-    Ok(answer(&patch.text))
+    // A patch is as the files are, and nothing in it is escaped.
+    let paged = paged && how != Shown::Patch;
+    Ok(answer_paged(&patch.text, paged, around))
 }
 
 fn apply(
