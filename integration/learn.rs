@@ -187,3 +187,15 @@ fn a_proposal_overwrites_nothing_else() {
     assert!(place.records().is_empty(), "something ran");
     assert_eq!(fs::read_to_string(&other).unwrap(), "mine\n");
 }
+
+#[test]
+fn a_place_that_is_not_there_is_told_before_anything_runs() {
+    let place = Place::new();
+    let file = place.root().join("missing/level-3.toml");
+    let ended = place.learn(&["--write", file.to_str().unwrap()], &["true"]);
+    assert_eq!(ended.code(), 125);
+    assert!(ended.err.contains("missing"), "{}", ended.err);
+    assert!(place.records().is_empty(), "something ran");
+    fs::create_dir(file.parent().unwrap()).unwrap();
+    place.learn(&["--write", file.to_str().unwrap()], &["true"]).exited(0);
+}

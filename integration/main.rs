@@ -10,6 +10,7 @@ mod egress;
 mod escape;
 mod exec;
 mod faults;
+mod fetched;
 mod fs;
 mod harness;
 mod learn;

@@ -16,6 +16,7 @@
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
 //! | `launch` | records, launches, concludes |
 //! | `gate` | judges what a run starts, and records it |
+//! | `fetched` | remembers what came from other machines |
 //! | `way_out` | starts the gateway of a run, and asks it what happened |
 //! | `record` | says what is recorded |
 //! | `inspect` | answers questions that run nothing |
@@ -25,6 +26,7 @@
 //! | `learn` | lets through what only lacks a rule, and proposes the rule |
 
 mod consider;
+mod fetched;
 mod gate;
 mod inside;
 pub mod inspect;

@@ -70,6 +70,10 @@ fn values(word: &str, results: &[usize]) -> Option<Vec<usize>> {
         Some(("h", text)) => keep(bytes_of(text)?),
         Some(("z", count)) => keep(vec![0; number(count)?]),
         Some(("v", text)) => list(text),
+        Some(("own", "environment")) => {
+            let own = std::env::vars().map(|(name, value)| format!("{name}={value}"));
+            list(&own.collect::<Vec<_>>().join("|"))
+        }
         Some(("in", text)) => return internet(text.parse().ok()?),
         Some(("un", path)) => return local(path),
         _ => number(word)?,

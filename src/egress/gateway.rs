@@ -26,10 +26,11 @@ use super::meter::{Cut, Meters, Way};
 use super::names::Names;
 use super::request::Target;
 use super::resolve::{Resolver, hosts, read_exact, write_all};
+use super::tls::Tls;
 use super::wire::{self, Seen, Start, Word};
 use super::{confine, relay};
 use crate::model::{Denial, HostName, Level};
-use crate::plan::egress::{Allowed, EgressPlan, Refused, Wanted};
+use crate::plan::egress::{Allowed, EgressPlan, Refused, TRUST_BYTES_MAX, Wanted};
 use crate::sys::{descriptor, message};
 
 const PORT_DNS: u16 = 53;
@@ -58,6 +59,8 @@ pub(super) struct State {
     pub(super) level: Level,
     pub(super) meters: RefCell<Meters>,
     pub(super) resolver: Resolver,
+    /// Present where something is read.
+    pub(super) tls: Option<Tls>,
     /// Room for connections that are read, each of which takes memory.
     pub(super) readers: Arc<Semaphore>,
     names: RefCell<Names>,
@@ -94,6 +97,7 @@ struct Life {
     runtime: tokio::runtime::Runtime,
     start: Start,
     hosts: BTreeMap<HostName, Vec<IpAddr>>,
+    tls: Option<Tls>,
     connections_max: usize,
 }
 
@@ -112,6 +116,7 @@ fn prepare(channel: &OwnedFd) -> Result<Life, String> {
         Err(error) => return Err(failed("opening /etc/hosts")(error)),
     };
     let hosts = hosts(&String::from_utf8_lossy(&text), |name| start.plan.knows(name));
+    let tls = tls(&start.plan).map_err(failed("making an authority for the run"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -119,8 +124,23 @@ fn prepare(channel: &OwnedFd) -> Result<Life, String> {
     let walls = |error: confine::ConfineError| error.to_string();
     let connections_max = confine::limits().map_err(walls)?;
     confine::confine(&start.plan).map_err(walls)?;
-    say(channel, &Word::Ready);
-    Ok(Life { runtime, start, hosts, connections_max })
+    let authority = tls.as_ref().map(Tls::authority).unwrap_or_default();
+    say(channel, &Word::Ready { authority });
+    Ok(Life { runtime, start, hosts, tls, connections_max })
+}
+
+/// What is needed to read TLS, where the plan has something to read.
+fn tls(plan: &EgressPlan) -> Result<Option<Tls>, String> {
+    if !plan.reads() {
+        return Ok(None);
+    }
+    let mut trusted = Vec::new();
+    for path in &plan.trust {
+        let said = |error| format!("`{}`: {error}", path.display());
+        let file = File::open(path).map_err(said)?;
+        trusted.push(contents(&file, TRUST_BYTES_MAX).map_err(said)?);
+    }
+    Tls::new(&trusted).map(Some)
 }
 
 /// A memory file is read from wherever its writer left it, so from the beginning.
@@ -138,12 +158,12 @@ fn say(channel: &impl AsRawFd, word: &Word) {
 
 impl Life {
     fn live(self, channel: OwnedFd) {
-        let Self { runtime, start, hosts, connections_max } = self;
+        let Self { runtime, start, hosts, tls, connections_max } = self;
         let local = LocalSet::new();
         let word = local.block_on(&runtime, async {
             let channel = registered(channel)?;
             let sockets = sockets(&channel).await?;
-            let state = Rc::new(State::new(start, hosts, &sockets));
+            let state = Rc::new(State::new(start, hosts, tls, &sockets));
             serve(sockets, &state, connections_max);
             until_the_end(&channel).await;
             let report = state.report();
@@ -309,13 +329,19 @@ async fn question_stream(stream: TcpStream, state: Rc<State>) {
 }
 
 impl State {
-    fn new(start: Start, hosts: BTreeMap<HostName, Vec<IpAddr>>, sockets: &[OwnedFd]) -> Self {
+    fn new(
+        start: Start,
+        hosts: BTreeMap<HostName, Vec<IpAddr>>,
+        tls: Option<Tls>,
+        sockets: &[OwnedFd],
+    ) -> Self {
         let Start { plan, level } = start;
         Self {
             meters: RefCell::new(Meters::new(&plan)),
             resolver: Resolver::new(plan.nameservers.clone(), hosts),
             names: RefCell::new(Names::new(plan.pool)),
             denials: RefCell::default(),
+            tls,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             v6: sockets.iter().any(is_v6),
             plan,

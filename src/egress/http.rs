@@ -15,13 +15,15 @@ use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::body::Outgoing;
 use super::connection::Closed;
@@ -30,13 +32,21 @@ use super::hello;
 use super::inspect::{HEAD_BYTES_MAX, HEADERS_MAX};
 use super::relay;
 use super::request::{Target, judge, returned};
-use super::upstream::Upstream;
-use crate::plan::egress::{Allowed, Refused};
+use super::tls::{H2, Tls};
+use super::upstream::{Beside, STREAM_BYTES_MAX, Upstream, WINDOW_BYTES_MAX};
+use crate::model::HostName;
+use crate::plan::egress::{Allowed, Refused, Wanted};
 
 /// From the first byte of a head to its last, and from one request to the next.
 const HEAD: Duration = Duration::from_secs(15);
 /// A connection on which nothing was asked for so long ends.
 const IDLE: Duration = Duration::from_secs(300);
+/// Whether the client is still there, where it may be silent.
+const PING: Duration = Duration::from_secs(60);
+/// Requests of one connection at once.
+const STREAMS_MAX: u32 = 32;
+/// Of one answer that the client does not take.
+const SEND_BYTES_MAX: usize = 64 << 10;
 /// Says which rule it was, for programs.
 const DENIED: &str = "x-rung-denied";
 
@@ -61,28 +71,55 @@ struct Talk {
 }
 
 /// Serves a connection to a destination that is read, until its end.
-pub(super) async fn serve(client: Client, target: Target, to: Allowed, state: &Rc<State>) {
+pub(super) async fn serve(client: Client, mut target: Target, to: Allowed, state: &Rc<State>) {
     let Ok(_place) = Arc::clone(&state.readers).acquire_owned().await else { return };
     let first = match timeout(HEAD, client.first()).await {
         Ok(Ok(Some(first))) => first,
         Ok(Ok(None) | Err(_)) => return,
         Err(_) => return refuse_all(&client, &target, state, "the client says nothing"),
     };
-    if hello::is_tls(first) {
-        return refuse_all(&client, &target, state, "its TLS is not opened by this version");
+    target.tls = hello::is_tls(first);
+    if !target.tls {
+        let talk = Talk::new(target, to, state);
+        return talk.listen(client, false).await;
     }
-    let upstream = Upstream::new(target.clone(), Rc::clone(state));
-    let state = Rc::clone(state);
-    let talk = Rc::new(Talk {
-        target,
-        to,
-        state,
-        upstream,
-        asked: Cell::default(),
-        used: Cell::default(),
-        open: Cell::default(),
-    });
-    talk.listen(client).await;
+    let Some(tls) = &state.tls else {
+        return refuse_all(&client, &target, state, "there is no TLS");
+    };
+    match timeout(HEAD, accept(client, &target, tls)).await {
+        Ok(Ok(stream)) => {
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+            Talk::new(target, to, state).listen(stream, h2).await;
+        }
+        Ok(Err(why)) => state.closed(&target.wanted, target.port, why.into()),
+        Err(_) => {
+            let why = Refused::Hidden("its greeting does not come to an end");
+            state.closed(&target.wanted, target.port, why.into());
+        }
+    }
+}
+
+/// Greets a client as the server that it wants, if it says the same name as before.
+async fn accept(client: Client, target: &Target, tls: &Tls) -> Result<TlsStream<Client>, Refused> {
+    let malformed = |_| Refused::Hidden("its TLS greeting is malformed");
+    let greeting = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), client);
+    let greeting = greeting.await.map_err(malformed)?;
+    let said = greeting.client_hello().server_name().map(str::to_owned);
+    match (&target.wanted, said) {
+        (Wanted::Name(name), Some(said))
+            if HostName::parse(said.as_bytes()) == Ok(name.clone()) => {}
+        (Wanted::Name(_), None) => {
+            return Err(Refused::Hidden("the TLS greeting names no server (SNI)"));
+        }
+        (Wanted::Address(_), None) => {}
+        (Wanted::Name(_) | Wanted::Address(_), Some(said)) => {
+            return Err(Refused::OtherHost { said: said.escape_debug().to_string() });
+        }
+    }
+    let config = tls.server(&target.wanted).map_err(Refused::Unproven)?;
+    // Most often a client with certificates of its own, which does not believe the run's authority.
+    let refused = |_| Refused::NoHttp("the client does not accept the certificate of the run");
+    greeting.into_stream(config).await.map_err(refused)
 }
 
 /// Ends a connection on which no request can be answered.
@@ -92,7 +129,14 @@ fn refuse_all(client: &Client, target: &Target, state: &Rc<State>, how: &'static
 }
 
 impl Talk {
-    async fn listen<I>(self: Rc<Self>, client: I)
+    fn new(target: Target, to: Allowed, state: &Rc<State>) -> Rc<Self> {
+        let upstream = Upstream::new(target.clone(), Rc::clone(state));
+        let state = Rc::clone(state);
+        let (asked, used, open) = Default::default();
+        Rc::new(Self { target, to, state, upstream, asked, used, open })
+    }
+
+    async fn listen<I>(self: Rc<Self>, client: I, h2: bool)
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -101,15 +145,33 @@ impl Talk {
             let talk = Rc::clone(&talk);
             async move { Ok::<_, Infallible>(talk.answer(request).await) }
         });
-        let mut served = std::pin::pin!(
-            http1::Builder::new()
+        let client = TokioIo::new(client);
+        if h2 {
+            let connection = http2::Builder::new(Beside)
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .max_headers(HEADERS_MAX)
-                .max_header_size(HEAD_BYTES_MAX)
-                .max_buf_size(HEAD_BYTES_MAX)
-                .serve_connection(TokioIo::new(client), service)
-        );
+                .max_concurrent_streams(STREAMS_MAX)
+                .initial_stream_window_size(STREAM_BYTES_MAX)
+                .initial_connection_window_size(WINDOW_BYTES_MAX)
+                .max_send_buf_size(SEND_BYTES_MAX)
+                .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+                .keep_alive_interval(PING)
+                .keep_alive_timeout(HEAD)
+                .serve_connection(client, service);
+            return self.watch(connection).await;
+        }
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_headers(HEADERS_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(client, service);
+        self.watch(connection).await;
+    }
+
+    /// Until the connection ends, or nobody asks anything on it any more.
+    async fn watch(&self, served: impl Future<Output = hyper::Result<()>>) {
+        let mut served = std::pin::pin!(served);
         let ended = loop {
             match timeout(IDLE, served.as_mut()).await {
                 Ok(ended) => break ended,
@@ -169,7 +231,7 @@ impl Talk {
     /// No connection, or a limit before the answer.
     fn not_answered(&self, closed: Closed, has_body: bool) -> Response<Outgoing> {
         let (status, rule, reason) = match &closed {
-            Closed::Refused(why @ Refused::Unreachable(_)) => {
+            Closed::Refused(why @ (Refused::Unreachable(_) | Refused::Unproven(_))) => {
                 (StatusCode::BAD_GATEWAY, "network.destination", why.reason())
             }
             Closed::Refused(why) => (StatusCode::FORBIDDEN, "network.destination", why.reason()),

@@ -224,6 +224,7 @@ mod tests {
             connections_max: Some(Limited { max: Count(2), because }),
             nameservers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
             pool: Pool::USUAL,
+            trust: Vec::new(),
         }
     }
 

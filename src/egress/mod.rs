@@ -4,7 +4,9 @@
 //! router of the sandbox takes every address as its own, and the resolver gives each allowed name
 //! an address that stands for it. So a connection says which name it is for, the plan says whether
 //! that may be, the host's resolver says where it is, once, and the address is looked at before it
-//! is used. There is no other way: without the gateway there is no route.
+//! is used. There is no other way: without the gateway there is no route. What goes over a connection
+//! is carried unread, unless the destination says what may be asked of it: then the gateway is the
+//! server to the client and the client to the server, and looks at every request.
 //!
 //! Here is the side of the supervisor: start the gateway, hear that it is ready, and at the end ask
 //! it what happened. The gateway is this program again, in a process of its own, and gets its plan
@@ -26,6 +28,7 @@ mod proxy;
 mod relay;
 mod request;
 mod resolve;
+mod tls;
 mod upstream;
 mod wire;
 
@@ -75,6 +78,14 @@ pub struct Gateway {
     process: Child,
     channel: OwnedFd,
     level: Level,
+    /// What it said when it was ready.
+    ready: Option<Readiness>,
+}
+
+/// A gateway that has confined itself.
+#[derive(Debug, Clone, Default)]
+struct Readiness {
+    authority: Vec<u8>,
 }
 
 /// What happened on the way out.
@@ -104,7 +115,7 @@ pub fn start(plan: &EgressPlan, level: Level) -> Result<Gateway, EgressError> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed("starting the process"))?;
-    Ok(Gateway { process, channel, level })
+    Ok(Gateway { process, channel, level, ready: None })
 }
 
 /// A file in memory that nobody can change any more.
@@ -131,8 +142,23 @@ impl Gateway {
 
     /// Waits until the gateway has confined itself.
     pub fn ready(&mut self) -> Result<(), EgressError> {
+        self.readiness().map(drop)
+    }
+
+    /// The certificate of the run's own authority, as text; empty where the run needs none. Waits
+    /// until the gateway has made it.
+    pub fn authority(&mut self) -> Result<Vec<u8>, EgressError> {
+        Ok(self.readiness()?.authority)
+    }
+
+    fn readiness(&mut self) -> Result<Readiness, EgressError> {
+        if let Some(ready) = &self.ready {
+            return Ok(ready.clone());
+        }
         match self.hear(READY_SECONDS_MAX) {
-            Ok(Some(Word::Ready)) => Ok(()),
+            Ok(Some(Word::Ready { authority })) => {
+                Ok(self.ready.insert(Readiness { authority }).clone())
+            }
             Ok(Some(Word::Failed(why))) => Err(EgressError::Refused(why)),
             Ok(Some(Word::Report(_)) | None) => Err(EgressError::Ended),
             Err(errno) => Err(EgressError::Start { doing: "waiting for it", source: errno.into() }),
@@ -151,7 +177,7 @@ impl Gateway {
             Ok(Some(Word::Report(report))) => {
                 Report { denials: report.denials, traffic: report.traffic, notes: report.notes }
             }
-            Ok(Some(Word::Ready | Word::Failed(_)) | None) | Err(_) => {
+            Ok(Some(Word::Ready { .. } | Word::Failed(_)) | None) | Err(_) => {
                 Report { denials: vec![self.lost()], ..Report::default() }
             }
         };

@@ -24,7 +24,10 @@ pub(super) struct Start {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
     /// It has confined itself and waits for the sandbox's sockets.
-    Ready,
+    Ready {
+        /// The certificate of the run's own authority, as text. Empty: there is none.
+        authority: Vec<u8>,
+    },
     /// It could not.
     Failed(String),
     /// Everything it saw, at the end.

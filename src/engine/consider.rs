@@ -94,6 +94,8 @@ pub(super) fn consider_below(
         }
     }
     if !profile.network.destinations.is_empty() {
+        let authorities = settings.authorities.as_deref();
+        host.authorities = authorities.and_then(|it| plan::expand(it, &around.home));
         host.nameservers = match settings.resolver {
             Some(resolver) => vec![resolver],
             None => host::nameservers()?,

@@ -10,18 +10,19 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::fetched::Memory;
 use super::learn::Lessons;
 use super::profiles::profile_for;
 use super::record::{redact, word};
 use super::{EngineError, Surroundings};
-use crate::launch::gate::{Became, ExecAnswer};
+use crate::launch::gate::{Became, ExecAnswer, Look};
 use crate::ledger::{Answer, Exec, ExecCount, Judged, Ledger, Outcome as Seen, Record, Tally};
 use crate::model::{
     Arg, Denial, ExecFact, Image, Layer, Level, ProgramFact, ProgramLocation, Request,
 };
 use crate::plan::SandboxPlan;
 use crate::policy::shell::{self, Foreseen};
-use crate::policy::{self, ExecVerdict, Lesson, Starter};
+use crate::policy::{self, Dealing, ExecVerdict, Fetched, Lesson, Starter};
 use crate::profile::Profile;
 
 /// Programs of one run that get a record each; more are counted.
@@ -34,8 +35,14 @@ const WAITING_MAX: usize = 32;
 const COUNTED_MAX: usize = 64;
 const DENIALS_MAX: usize = 32;
 /// Refusals that are about something else than the program, its words and who starts it.
-const UNRULED: [&str; 5] =
-    ["exec.unrecorded", "exec.changed", "exec.profile", "exec.environment", "shell.divergence"];
+const UNRULED: [&str; 6] = [
+    "exec.unrecorded",
+    "exec.changed",
+    "exec.profile",
+    "exec.environment",
+    "exec.fetched",
+    "shell.divergence",
+];
 /// Programs above one that its record names.
 const CALLERS_MAX: usize = 8;
 
@@ -56,6 +63,10 @@ pub(super) struct Keeper<'a> {
     denials_left_out: u32,
     /// Of a learning run.
     lessons: Option<&'a mut Lessons>,
+    /// What came from other machines; absent if it could not be read, and then nothing is started.
+    fetched: Option<(Memory, Fetched)>,
+    /// Some program may be started that fetches.
+    reaches_out: bool,
     /// Why nothing may be started any more.
     broken: Option<String>,
 }
@@ -67,6 +78,7 @@ struct Own {
     argv: Vec<Arg>,
     environment: BTreeMap<String, Arg>,
     rule: String,
+    dealing: Dealing,
     /// What its text can become, where it is a shell with one that was decided by its commands.
     foreseen: Option<Foreseen>,
 }
@@ -74,7 +86,7 @@ struct Own {
 impl<'a> Keeper<'a> {
     pub(super) fn new(
         request: &'a Request,
-        plan: &SandboxPlan,
+        (plan, profile): (&SandboxPlan, &Profile),
         mut lessons: Option<&'a mut Lessons>,
         around: &'a Surroundings,
     ) -> Result<Self, EngineError> {
@@ -86,11 +98,17 @@ impl<'a> Keeper<'a> {
             argv: command.argv.clone(),
             environment: environment.map(|(name, it)| (name.clone(), it.value.clone())).collect(),
             rule: plan.rule.clone(),
+            dealing: Dealing::of(&request.program, profile),
             foreseen: (plan.rule == shell::TEXT).then(|| Foreseen::of(&command.argv)).flatten(),
         };
         if let Some(lessons) = &mut lessons {
             lessons.begin(request, &own.environment);
         }
+        let reaches_out = own.dealing.fetches;
+        let (fetched, broken) = match Memory::open(&around.directories.state, request) {
+            Ok(fetched) => (Some(fetched), None),
+            Err(why) => (None, Some(why)),
+        };
         Ok(Self {
             request,
             around,
@@ -104,12 +122,40 @@ impl<'a> Keeper<'a> {
             denials: Vec::new(),
             denials_left_out: 0,
             lessons,
-            broken: None,
+            fetched,
+            reaches_out,
+            broken,
         })
     }
 
     /// Decides about one program.
-    pub(super) fn decide(&mut self, fact: &ExecFact) -> ExecAnswer {
+    pub(super) fn decide(&mut self, fact: &ExecFact, look: &Look<'_>) -> ExecAnswer {
+        let answer = self.ruled(fact);
+        match answer {
+            ExecAnswer::Allow { .. } => self.unfetched(fact, look).map_or(answer, ExecAnswer::Deny),
+            ExecAnswer::Deny(_) => answer,
+        }
+    }
+
+    /// Refuses what came from another machine, whatever the rules say.
+    fn unfetched(&mut self, fact: &ExecFact, look: &Look<'_>) -> Option<Denial> {
+        let (_, fetched) = self.fetched.as_mut()?;
+        let dealing = match (&self.profile, &fact.image) {
+            (Some(profile), Image::File(program)) => Dealing::of(program, profile),
+            (None, _) => self.own.dealing,
+            (Some(_), Image::Nameless { .. } | Image::Unreadable { .. }) => Dealing::default(),
+        };
+        if !self.reaches_out && fetched.is_empty() {
+            return None;
+        }
+        let what = fetched.weigh(fact, dealing, look)?;
+        let why = format!("{what} came from another machine, and what is fetched is not started");
+        let next = "read it, and say what it would do; a person who has read it too can start it, \
+                    or put a copy of it in its place";
+        Some(Denial { next: next.to_owned(), ..self.refusal(fact, "exec.fetched", why) })
+    }
+
+    fn ruled(&mut self, fact: &ExecFact) -> ExecAnswer {
         if let Some(why) = &self.broken {
             return ExecAnswer::Deny(self.refusal(fact, "exec.unrecorded", why.clone()));
         }
@@ -123,7 +169,8 @@ impl<'a> Keeper<'a> {
             let why = "bash made of the text what rung had not read out of it";
             return ExecAnswer::Deny(self.refusal(fact, "shell.divergence", why.to_owned()));
         }
-        let profile = match self.profile.take().map_or_else(|| self.whole_profile(), Ok) {
+        let known = self.profile.take().map(Ok);
+        let profile = match known.unwrap_or_else(|| self.whole_profile()) {
             Ok(profile) => profile,
             Err(why) => return ExecAnswer::Deny(self.refusal(fact, "exec.profile", why)),
         };
@@ -151,7 +198,7 @@ impl<'a> Keeper<'a> {
         self.lessons.as_mut().is_some_and(|it| it.admit(lesson, fact))
     }
 
-    fn whole_profile(&self) -> Result<Profile, String> {
+    fn whole_profile(&mut self) -> Result<Profile, String> {
         let layers = self.around.layers().map_err(|error| error.to_string())?;
         let profile =
             profile_for(self.request.level, &layers, None, &self.around.directories.state);
@@ -160,6 +207,7 @@ impl<'a> Keeper<'a> {
         if profile.digest != self.digest {
             return Err("the profile has changed since the run was decided".to_owned());
         }
+        self.reaches_out |= policy::may_fetch(&profile);
         Ok(profile)
     }
 
@@ -271,13 +319,16 @@ impl<'a> Keeper<'a> {
     /// What is left to be recorded, and what was refused.
     pub(super) fn finish(self) -> Result<(Vec<Record>, Vec<Denial>), String> {
         let Self { mut waiting, counts, denials, denials_left_out, broken, .. } = self;
-        let Self { request, lessons, .. } = self;
+        let Self { request, lessons, fetched, .. } = self;
         let mut denials: Vec<Denial> = denials.into_iter().map(|it| it.1).collect();
         if let Some(lessons) = lessons {
             waiting.extend(lessons.records(&request.ids.run));
         }
         if let Some(why) = broken {
             return Err(why);
+        }
+        if let Some((memory, fetched)) = fetched {
+            memory.keep(&fetched, request)?;
         }
         if !counts.is_empty() {
             let run = request.ids.run.clone();

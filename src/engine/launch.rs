@@ -51,7 +51,7 @@ pub(super) fn launch(
     let level = request.level;
     let watched = plan.watched.clone();
     let guarded = guarded(&plan, &request.workspace);
-    let keeper = RefCell::new(Keeper::new(&request, &plan, lessons, around)?);
+    let keeper = RefCell::new(Keeper::new(&request, (&plan, &profile), lessons, around)?);
     let ledger = RefCell::new(ledger);
     let (root, in_place, held) = match inside {
         None => (request.workspace.clone(), watched.clone(), guarded),
@@ -60,6 +60,7 @@ pub(super) fn launch(
     drop((permit, profile));
     let way_out = RefCell::new(WayOut::start(&plan)?);
     let gateway = way_out.borrow().channel()?;
+    let filling = way_out.borrow_mut().filling(&plan)?;
     let watch = RefCell::new(None);
     let arm = || -> Result<(), WatchError> {
         let state = &around.directories.state;
@@ -79,13 +80,14 @@ pub(super) fn launch(
         recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
         gateway,
+        filling,
         file_mask: around.file_mask,
         before_start: &mut || {
             arm().map_err(|error| error.to_string())?;
             way_out.borrow_mut().ready()
         },
         judge: Judge {
-            decide: &mut |fact| keeper.borrow_mut().decide(fact),
+            decide: &mut |fact, look| keeper.borrow_mut().decide(fact, look),
             told: &mut |fact, answer, became| {
                 keeper.borrow_mut().told(fact, answer, became, &mut ledger.borrow_mut());
             },

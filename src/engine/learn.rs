@@ -97,11 +97,28 @@ pub fn learn(ask: Ask, around: &Surroundings) -> Result<Learned, EngineError> {
 /// file that it would change.
 pub fn may_write(file: &Path, around: &Surroundings) -> Result<(), EngineError> {
     match fs::symlink_metadata(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => has_a_place(file, around),
         Err(source) => Err(EngineError::Read { path: file.to_owned(), source }),
         Ok(_) if is_profile(file, around) => Ok(()),
         Ok(_) => Err(EngineError::InTheWay { path: file.to_owned() }),
     }
+}
+
+/// Whether a new file can be put there: its directory exists, or is the user's own for profiles, which
+/// is made when it is needed.
+fn has_a_place(file: &Path, around: &Surroundings) -> Result<(), EngineError> {
+    let directory = match file.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        Some(_) | None => Path::new("."),
+    };
+    if directory == around.directories.user {
+        return Ok(());
+    }
+    let failed = |source| EngineError::Read { path: directory.to_owned(), source };
+    if fs::metadata(directory).map_err(failed)?.is_dir() {
+        return Ok(());
+    }
+    Err(failed(io::ErrorKind::NotADirectory.into()))
 }
 
 fn is_profile(file: &Path, around: &Surroundings) -> bool {
@@ -127,6 +144,9 @@ pub fn write(proposal: &Proposal, to: &Path, around: &Surroundings) -> Result<()
         Ok(file)
     };
     let Ok(whole) = fs::canonicalize(to) else {
+        if to.parent() == Some(&around.directories.user) {
+            fs::create_dir_all(&around.directories.user).map_err(failed)?;
+        }
         create(to).map_err(failed)?;
         return Ok(());
     };

@@ -1,10 +1,14 @@
 //! The gateway of one run: started beside the sandbox, asked at the end.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use super::EngineError;
 use crate::egress::{self, Gateway, Report};
+use crate::launch::Filling;
 use crate::plan::SandboxPlan;
+use crate::plan::egress::TRUST_BYTES_MAX;
 
 /// Nothing where the plan has no way out.
 #[derive(Debug, Default)]
@@ -25,6 +29,23 @@ impl WayOut {
     /// Where the sandbox's sockets go.
     pub(super) fn channel(&self) -> Result<Option<OwnedFd>, EngineError> {
         Ok(self.gateway.as_ref().map(Gateway::channel).transpose()?)
+    }
+
+    /// What the run's own files have in them. Waits for the gateway only where it makes something.
+    pub(super) fn filling(&mut self, plan: &SandboxPlan) -> Result<Filling, EngineError> {
+        let Some(gateway) = &mut self.gateway else { return Ok(Filling::default()) };
+        let Some(egress) = plan.network.egress.as_ref().filter(|it| it.reads()) else {
+            return Ok(Filling::default());
+        };
+        let mut authorities = Vec::new();
+        for path in &egress.trust {
+            let failed = |source| EngineError::Read { path: path.clone(), source };
+            let file = File::open(path).map_err(failed)?;
+            file.take(TRUST_BYTES_MAX).read_to_end(&mut authorities).map_err(failed)?;
+            authorities.push(b'\n');
+        }
+        authorities.extend(gateway.authority()?);
+        Ok(Filling { authorities })
     }
 
     /// The command may start only when the gateway has confined itself.

@@ -156,6 +156,7 @@ fn probe_all() -> Result<HostFacts, HostError> {
         cgroup: None,
         state_directories: Vec::new(),
         nameservers: Vec::new(),
+        authorities: None,
         paths: PathMap::new(),
         repositories: Vec::new(),
         user_home: None,

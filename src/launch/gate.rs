@@ -17,7 +17,8 @@ mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use self::lineage::{Lineage, Place};
 use self::resolve::{Program, Resolved, View};
 use self::task::{Memory, PATH_BYTES_MAX, Words};
 use super::passed;
-use crate::model::{Ancestor, Arg, Denial, ExecFact, Image, Layer, Level};
+use crate::model::{Ancestor, Arg, Denial, ExecFact, Image, Layer, Level, Object, Spot};
 use crate::plan::{ExecPlan, SandboxPlan, Table};
 use crate::sys::descriptor::{self, Identity};
 use crate::sys::process;
@@ -76,9 +77,12 @@ pub enum Became {
     Killed,
 }
 
+/// Says what lies somewhere as a task sees it that calls exec: a file or a pipe, or nothing.
+pub type Look<'a> = dyn Fn(Spot<'_>) -> Option<Object> + 'a;
+
 /// Who decides about the programs of a run, and who is told.
 pub struct Judge<'a> {
-    pub decide: &'a mut dyn FnMut(&ExecFact) -> ExecAnswer,
+    pub decide: &'a mut dyn FnMut(&ExecFact, &Look<'_>) -> ExecAnswer,
     pub told: &'a mut dyn FnMut(&ExecFact, &ExecAnswer, Became),
 }
 
@@ -346,7 +350,7 @@ impl<'a> Gate<'a> {
             caller: place.caller(),
         };
         let (identity, loader) = (program.identity, program.loader);
-        match self.judged(&fact, identity) {
+        match self.judged(task, &fact, Some(identity)) {
             ExecAnswer::Allow { rule } => {
                 let expected = Expected { fact, rule, identity, words, variables, loader };
                 Ok(call(place, spelled, Some(expected)))
@@ -379,11 +383,12 @@ impl<'a> Gate<'a> {
         Ok(resolved)
     }
 
-    fn judged(&mut self, fact: &ExecFact, identity: Identity) -> ExecAnswer {
-        if self.loaders.contains(&(identity.device, identity.inode)) {
+    fn judged(&mut self, task: i32, fact: &ExecFact, identity: Option<Identity>) -> ExecAnswer {
+        if identity.is_some_and(|it| self.loaders.contains(&(it.device, it.inode))) {
             return ExecAnswer::Deny(self.by_loader(fact));
         }
-        (self.judge.decide)(fact)
+        let root = self.root.as_ref();
+        (self.judge.decide)(fact, &|spot| seen(task, root?.as_fd(), spot))
     }
 
     fn by_loader(&self, fact: &ExecFact) -> Denial {
@@ -482,16 +487,22 @@ impl<'a> Gate<'a> {
             Some(call) => self.verify(task, *call),
             None => Err(Errno::ESRCH),
         };
-        if loaded.is_ok() && trace::let_go(task, 0).is_ok() {
-            return;
+        let may_run = matches!(loaded, Ok((_, ExecAnswer::Allow { .. })));
+        let runs = may_run && trace::let_go(task, 0).is_ok();
+        if !runs {
+            // Fails only if it has been killed already.
+            _ = process::kill(task, libc::SIGKILL);
+            self.seized.insert(task, Seized { since: Instant::now(), call: None });
         }
-        // Fails only if it has been killed already.
-        _ = process::kill(task, libc::SIGKILL);
-        self.seized.insert(task, Seized { since: Instant::now(), call: None });
+        // The task does not wait while its record is made. If that fails, nothing more is started.
+        if let Ok((fact, answer)) = loaded {
+            let became = if may_run { Became::Started } else { Became::Killed };
+            (self.judge.told)(&fact, &answer, became);
+        }
     }
 
-    /// Whether what was loaded may run.
-    fn verify(&mut self, task: i32, call: Call) -> Result<(), Errno> {
+    /// What was loaded, and whether it may run.
+    fn verify(&mut self, task: i32, call: Call) -> Result<(ExecFact, ExecAnswer), Errno> {
         let found = descriptor::identity_behind(&task::file(task, "exe")?);
         let Call { process, started, place, spelled, expected } = call;
         let same = expected.filter(|it| {
@@ -518,28 +529,18 @@ impl<'a> Gate<'a> {
                 environment: variables?.list(),
                 caller: place.caller(),
             };
-            let answer = match identity {
-                Some(identity) => self.judged(&fact, identity),
-                None => (self.judge.decide)(&fact),
-            };
+            let answer = self.judged(task, &fact, identity);
             (fact, answer, None)
         };
-        match answer {
-            ExecAnswer::Allow { .. } => {
-                if let Some(path) = loader {
-                    self.learn_loader(&path);
-                }
-                if let Some(program) = Ancestor::of(&fact) {
-                    self.lineage.started(process, started, program, &place);
-                }
-                (self.judge.told)(&fact, &answer, Became::Started);
-                Ok(())
+        if let ExecAnswer::Allow { .. } = answer {
+            if let Some(path) = loader {
+                self.learn_loader(&path);
             }
-            ExecAnswer::Deny(_) => {
-                (self.judge.told)(&fact, &answer, Became::Killed);
-                Err(Errno::EACCES)
+            if let Some(program) = Ancestor::of(&fact) {
+                self.lineage.started(process, started, program, &place);
             }
         }
+        Ok((fact, answer))
     }
 
     /// Whether an image got these words and variables. The stack says so at once; `/proc` always.
@@ -597,6 +598,23 @@ impl Program {
             None => words,
         }
     }
+}
+
+/// The file or the pipe that lies somewhere as the task sees it.
+fn seen(task: i32, root: BorrowedFd<'_>, spot: Spot<'_>) -> Option<Object> {
+    let opened;
+    let path = match spot {
+        Spot::Input => task::file(task, "fd/0"),
+        Spot::Output => task::file(task, "fd/1"),
+        Spot::Path(path) => {
+            let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+            opened = descriptor::open_inside(root, &path, libc::O_PATH).ok()?;
+            CString::new(format!("/proc/self/fd/{}", opened.as_raw_fd())).map_err(|_| Errno::EINVAL)
+        }
+    };
+    let (found, born, written) = descriptor::times_behind(&path.ok()?).ok()?;
+    let holds_bytes = matches!(found.mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFIFO);
+    holds_bytes.then_some(Object { device: found.device, inode: found.inode, born, written })
 }
 
 /// Makes a file in memory for a task, sealed so that nobody can ever start it. What compiles while

@@ -13,9 +13,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::router::RouterKit;
-use super::{LaunchError, limits};
+use super::{Filling, LaunchError, limits};
 use crate::model::{PathKind, Streams};
-use crate::plan::{Access, FsRights, ProcessesBy, SandboxPlan, ViewEntry, What};
+use crate::plan::{Access, FsRights, Late, ProcessesBy, SandboxPlan, ViewEntry, What};
 use crate::sys::mount::{NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
 use crate::sys::process::{self, Image};
 use crate::sys::seccomp::Instruction;
@@ -175,7 +175,7 @@ pub(super) fn relative(path: &Path) -> Result<CString, LaunchError> {
 }
 
 /// The view's entries as operations, with the directories that their mount points need.
-pub(super) fn view(plan: &SandboxPlan) -> Result<Vec<Operation>, LaunchError> {
+pub(super) fn view(plan: &SandboxPlan, filling: &Filling) -> Result<Vec<Operation>, LaunchError> {
     let mut operations = Vec::new();
     let mut made = BTreeSet::new();
     for entry in &plan.view {
@@ -186,7 +186,8 @@ pub(super) fn view(plan: &SandboxPlan) -> Result<Vec<Operation>, LaunchError> {
                 made.insert(parent);
             }
         }
-        operations.push(operation(entry, !inside, in_overlay(&entry.path, &plan.view))?);
+        let merged = in_overlay(&entry.path, &plan.view);
+        operations.push(operation(entry, !inside, merged, filling)?);
         made.insert(entry.path.clone());
     }
     Ok(operations)
@@ -243,7 +244,12 @@ fn missing_parents(path: &Path, made: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
     missing
 }
 
-fn operation(entry: &ViewEntry, make: bool, merged: bool) -> Result<Operation, LaunchError> {
+fn operation(
+    entry: &ViewEntry,
+    make: bool,
+    merged: bool,
+    filling: &Filling,
+) -> Result<Operation, LaunchError> {
     let path = relative(&entry.path)?;
     let known = |device, inode| (!merged).then_some((device, inode));
     Ok(match &entry.what {
@@ -286,7 +292,13 @@ fn operation(entry: &ViewEntry, make: bool, merged: bool) -> Result<Operation, L
         What::Devices { shm, files } => {
             Operation::Devices { path, shm: tmpfs(shm.0, files.0, "1777")? }
         }
-        What::Text { text } => Operation::Text { path, text: text.clone().into_bytes(), make },
+        What::Text { text, late } => {
+            let text = match late {
+                None => text.clone().into_bytes(),
+                Some(Late::Authorities) => filling.authorities.clone(),
+            };
+            Operation::Text { path, text, make }
+        }
         What::Masked { kind } => {
             Operation::Masked { path, directory: *kind == PathKind::Directory }
         }

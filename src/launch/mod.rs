@@ -112,6 +112,8 @@ pub struct Launch<'a> {
     pub filter: &'a [syscalls::Instruction],
     /// Where the sockets of the way out go, if the plan has one: the other end is the gateway's.
     pub gateway: Option<OwnedFd>,
+    /// What some of the run's own files have in them, where the plan cannot say it.
+    pub filling: Filling,
     /// Umask of the caller, which the command gets back.
     pub file_mask: u32,
     /// Called once while the child builds its sandbox; the command starts only after it.
@@ -125,6 +127,13 @@ pub struct Launch<'a> {
     /// Called once when every process of the run but init has ended, while the kernel takes the
     /// sandbox down. Not called where init did not say so.
     pub over: &'a mut dyn FnMut(),
+}
+
+/// What is known only when the gateway is ready.
+#[derive(Debug, Default)]
+pub struct Filling {
+    /// The certificates that programs of the run believe.
+    pub authorities: Vec<u8>,
 }
 
 impl std::fmt::Debug for Launch<'_> {
@@ -194,6 +203,7 @@ fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, Launc
     drop((launch.recorded, rules.host));
     // The wait may be long, and little of what was needed until here still is.
     arena::trim();
+    arena::trim_stack();
     let line = wires.gate.take();
     let gate = line.map(|line| gate::Gate::new(orders, launch.judge, child.pid, line));
     let ended = supervise::until_the_end(
@@ -265,7 +275,7 @@ fn prepare(
         gid_map: map(id.inner_gid, id.outer_gid),
         inner_uid_map: map(id.inner_uid, id.inner_uid),
         inner_gid_map: map(id.inner_gid, id.inner_gid),
-        view: kit::view(plan)?,
+        view: kit::view(plan, &launch.filling)?,
         loopback: plan.network.loopback.is_some(),
         router,
         terminal: terminal_write.map(|channel| kit::TerminalKit {

@@ -52,9 +52,9 @@ pub(super) fn build(operations: &[Operation]) -> Result<OwnedFd, Failure> {
 }
 
 /// A tmpfs on top of the host's `/proc`, entered: nothing of that is in any plan, so hiding it now
-/// hides no source. It has room for mount points, links and nothing else.
+/// hides no source. It has room for mount points, links and the run's own files.
 fn new_root() -> Result<Base, Errno> {
-    let options = c"mode=0755,size=1048576,nr_inodes=4096";
+    let options = c"mode=0755,size=16777216,nr_inodes=4096";
     mount::make(c"tmpfs", c"/proc", options, NO_SETID | NO_DEVICES)?;
     descriptor::enter_path(c"/proc")?;
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;

@@ -4,7 +4,7 @@
 //! has been loaded when the kernel stops it behind the call. Only the second is a fact that
 //! nobody can change any more.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,28 @@ pub struct ExecFact {
     /// Every entry as it stands, in order: `NAME=value`, or whatever the caller made up.
     pub environment: Vec<Arg>,
     pub caller: Caller,
+}
+
+/// Something that can be looked at while a task waits at the gate, as the task sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spot<'a> {
+    /// Its standard input.
+    Input,
+    /// Its standard output.
+    Output,
+    Path(&'a Path),
+}
+
+/// A file or a pipe, by the numbers that the kernel has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Object {
+    pub device: u64,
+    pub inode: u64,
+    /// When it was made, in nanoseconds since 1970: with it the number of an inode cannot be taken
+    /// for the next one that gets it. 0 where the file system does not say.
+    pub born: i64,
+    /// When its bytes were last written, in nanoseconds since 1970.
+    pub written: i64,
 }
 
 /// The object that runs.

@@ -37,6 +37,8 @@ pub struct HostFacts {
     /// Whom the machine asks for the addresses of names. Looked up only for a profile that names
     /// destinations.
     pub nameservers: Vec<SocketAddr>,
+    /// A file of certificates that the user's settings add to the machine's own.
+    pub authorities: Option<PathBuf>,
     /// What was found at each path that the profile and the request name, keyed by the spelling
     /// after `~` was replaced. A path that is missing from the map does not exist.
     pub paths: PathMap<PathFact>,

@@ -24,7 +24,7 @@ pub use address::{AddressClass, Range, RangeError, classify};
 pub use arg::{Arg, NulByte, is_deceptive, printable};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
-pub use exec::{Ancestor, Caller, ExecFact, Image};
+pub use exec::{Ancestor, Caller, ExecFact, Image, Object, Spot};
 pub use git_index::{Gitlinks, NotAnIndex, gitlinks};
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,

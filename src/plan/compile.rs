@@ -40,11 +40,11 @@ pub fn compile(
         let because = profile.filesystem.workspace.origin.clone();
         return Err(PlanError::NeedsSession { level: profile.level, because });
     }
-    let environment = environment::build(permit, request, profile, host)?;
     let egress = egress::compile(profile, host)?;
-    let resolver = egress.as_ref().map(EgressPlan::resolver_file);
-    let View { entries, watched, absent } =
-        view::build(profile, request, host, workspace, resolver)?;
+    let files = egress.as_ref().map(EgressPlan::own_files);
+    let authorities = files.as_ref().and_then(|it| it.authorities.as_ref());
+    let environment = environment::build(permit, request, profile, host, authorities)?;
+    let View { entries, watched, absent } = view::build(profile, request, host, workspace, files)?;
     entries.iter().try_for_each(as_text)?;
     let program = program(request, &entries)?;
     let landlock_abi = landlock::usable_abi(host, landlock::writes(&entries));

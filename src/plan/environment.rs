@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+use super::egress::{AUTHORITIES, VARIABLES};
 use super::paths::expand;
 use super::{PlanError, Variable};
 use crate::model::{Arg, HostFacts, Origin, Request};
@@ -77,6 +78,7 @@ pub(super) fn build(
     request: &Request,
     profile: &Profile,
     host: &HostFacts,
+    authorities: Option<&Origin>,
 ) -> Result<Variables, PlanError> {
     let mut variables = passed(request, profile)?;
     for toolchain in &profile.filesystem.toolchains {
@@ -89,6 +91,9 @@ pub(super) fn build(
     }
     for (name, value) in own(request, profile, host)? {
         set(&mut variables, name, &value, &Origin::built_in("every run has its own"))?;
+    }
+    for (name, because) in VARIABLES.iter().zip(authorities.into_iter().cycle()) {
+        set(&mut variables, name, AUTHORITIES, because)?;
     }
     if !variables.contains_key("TERM") {
         set(&mut variables, "TERM", "dumb", &Origin::built_in("the caller's did not pass"))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::egress::{DestinationPlan, EgressPlan, Pool};
 use super::{
-    Access, Gate, LayerLimits, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind,
+    Access, Gate, Late, LayerLimits, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind,
     ProcessesBy, SandboxPlan, Table, ViewEntry, What,
 };
 
@@ -311,7 +311,10 @@ impl fmt::Display for ViewEntry {
             What::Devices { shm, files } => {
                 write!(f, ": devices of its own, shared memory of {shm} in {files} files")
             }
-            What::Text { .. } => f.write_str(": a file of the run's own, read"),
+            What::Text { late: None, .. } => f.write_str(": a file of the run's own, read"),
+            What::Text { late: Some(Late::Authorities), .. } => {
+                f.write_str(": the host's authorities and one of the run's own, read")
+            }
             What::Masked { kind: PathKind::Directory } => {
                 f.write_str(": hidden, an empty directory")
             }

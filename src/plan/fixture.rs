@@ -146,7 +146,7 @@ pub(super) fn arg(word: &str) -> Arg {
     Arg::try_from(word).unwrap()
 }
 
-pub(super) fn request(level: Level) -> Request {
+pub(crate) fn request(level: Level) -> Request {
     Request {
         argv: vec![arg("ls"), arg("-l")],
         program: program("/bin/ls", "/usr/bin/ls"),
@@ -195,6 +195,7 @@ pub(super) fn host() -> HostFacts {
         cgroup: None,
         state_directories: ["/home/u/.local/state/rung", "/etc/rung"].map(PathBuf::from).to_vec(),
         nameservers: Vec::new(),
+        authorities: None,
         paths: PathMap::new(),
         repositories: Vec::new(),
         user_home: None,

@@ -25,7 +25,7 @@ mod within;
 mod workspace;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
@@ -172,6 +172,8 @@ pub enum What {
     /// A file of the run's own with this text, read-only, on top of what is there.
     Text {
         text: String,
+        /// What the file has in place of this text, where that is not known before the run starts.
+        late: Option<Late>,
     },
     /// An empty thing of the same kind, on top of what is there.
     Masked {
@@ -189,6 +191,14 @@ pub enum What {
         device: u64,
         inode: u64,
     },
+}
+
+/// What is known only when the gateway of the run is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Late {
+    /// The certificates that this host believes, and that of the run's own authority.
+    Authorities,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

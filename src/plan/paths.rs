@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::egress::STORES;
 use crate::model::{PathFact, PathKind, PathMap, is_plain, lies_in, walk_order};
 use crate::profile::{Entry, Profile, WorkspaceMode};
 
@@ -74,6 +75,7 @@ pub fn wanted_paths(
     wanted.extend(PROC_OF_MODULES.map(in_proc));
     if !profile.network.destinations.is_empty() {
         wanted.push(RESOLVER.into());
+        wanted.extend(STORES.map(PathBuf::from));
     }
     wanted.extend(GIT_DIRECTORY.map(|name| workspace.join(name)));
     wanted.extend(lies_at_protected(profile, workspace).map(|(above, _)| above.join(".git")));

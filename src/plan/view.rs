@@ -7,10 +7,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::egress::ResolverFile;
+use super::egress::{self, AUTHORITIES, OwnFiles};
 use super::paths::{PROC_MASKED, PROCESSORS, RESOLVER, VAR_TMP, between, expand, in_proc, overlap};
 use super::protect::protect;
-use super::{Absent, Access, MaskedName, PlanError, ViewEntry, Watched, What};
+use super::{Absent, Access, Late, MaskedName, PlanError, ViewEntry, Watched, What};
 use crate::model::{
     HostFacts, Origin, PathFact, PathKind, PathMap, Request, Tree, lies_in, walk_order,
 };
@@ -61,7 +61,7 @@ pub(super) fn build(
     request: &Request,
     host: &HostFacts,
     workspace: &PathFact,
-    resolver: Option<ResolverFile>,
+    files: Option<OwnFiles>,
 ) -> Result<View, PlanError> {
     let hidden = hidden(profile, request, host)?;
     if let Some(it) = hidden.iter().find(|it| lies_in(&request.workspace, &it.path)) {
@@ -98,8 +98,8 @@ pub(super) fn build(
     repository(profile, request, host, &hidden, (&mut ground, &mut cover), &mut absent);
     merge(&mut ground, &request.workspace);
     shared_tmp(profile, host, &mut ground);
-    if let Some(file) = resolver {
-        resolver_file(file, host, &mut ground)?;
+    if let Some(files) = files {
+        own_files(files, host, &mut ground)?;
     }
     link(&mut ground, links);
     mount_points_exist(&ground, host)?;
@@ -410,23 +410,27 @@ fn shared_tmp(profile: &Profile, host: &HostFacts, ground: &mut Ground) {
     }
 }
 
-/// Puts the run's own `/etc/resolv.conf` where the host's leads to, which is often in `/run`.
-fn resolver_file(
-    file: ResolverFile,
-    host: &HostFacts,
-    ground: &mut Ground,
-) -> Result<(), PlanError> {
+/// Puts the run's own `/etc/resolv.conf` where the host's leads to, which is often in `/run`, and
+/// the certificates that are believed inside where the host has its own.
+fn own_files(files: OwnFiles, host: &HostFacts, ground: &mut Ground) -> Result<(), PlanError> {
     let fact = host.path(Path::new(RESOLVER)).filter(|it| it.canonical_kind == PathKind::File);
     let Some(fact) = fact else {
         return Err(PlanError::Entry {
             name: RESOLVER.to_owned(),
-            because: file.because,
+            because: files.because,
             why: "names need this file, and it is not there; an empty one is enough".to_owned(),
         });
     };
     let path = fact.canonical.clone();
-    let what = What::Text { text: file.text };
-    ground.insert(path.clone(), ViewEntry { path, what, because: vec![file.because] });
+    let what = What::Text { text: files.resolver, late: None };
+    ground.insert(path.clone(), ViewEntry { path, what, because: vec![files.because] });
+    let Some(because) = files.authorities else { return Ok(()) };
+    let stores = egress::stores(host).map(Path::to_path_buf);
+    for path in stores.chain([PathBuf::from(AUTHORITIES)]) {
+        let what = What::Text { text: String::new(), late: Some(Late::Authorities) };
+        let because = vec![because.clone()];
+        ground.insert(path.clone(), ViewEntry { path, what, because });
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 //! | `finding` | what the rules can say about a command |
 //! | `decide` | which rules fire, and which of them wins |
 //! | `exec` | what of that holds when a task of the run starts a program |
+//! | `fetched` | what came from another machine, and is not started |
 //! | `callers` | who starts it, for rules that hold only for what somebody starts |
 //! | `environment` | which variables it may carry then |
 //! | `grammar`, `value` | whether an allow rule covers every word: in doubt, no |
@@ -32,6 +33,7 @@ mod decide;
 mod environment;
 mod examples;
 mod exec;
+mod fetched;
 mod finding;
 #[cfg(test)]
 mod fixture;
@@ -56,6 +58,7 @@ use crate::profile::Power;
 pub use decide::decide;
 pub use examples::{ExampleFailure, check_examples};
 pub use exec::{ExecVerdict, Starter, decide_exec, decide_recorded};
+pub use fetched::{Dealing, Fetched, File, may_fetch};
 pub use lesson::{LEARNED, Lesson, lesson};
 pub use package::{NamedScript, PackageScript, decide_package_script, named_script};
 pub use propose::{Breadth, Proposed, Scene, propose};

@@ -19,7 +19,7 @@ use crate::model::Level;
 pub const SETTINGS_FILE: &str = "config.toml";
 
 /// What holds for every run that this user starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The highest level that may be used at all.
     pub ceiling: Level,
@@ -27,12 +27,19 @@ pub struct Settings {
     pub default_level: Level,
     /// Whom the gateway asks for addresses; absent, whom the machine asks.
     pub resolver: Option<SocketAddr>,
+    /// A file of certificates that the gateway believes beside the machine's.
+    pub authorities: Option<String>,
 }
 
 impl Default for Settings {
     /// Where no file says anything: tests may be run, but the default is less.
     fn default() -> Self {
-        Self { ceiling: Level::TestExecution, default_level: Level::LocalWrites, resolver: None }
+        Self {
+            ceiling: Level::TestExecution,
+            default_level: Level::LocalWrites,
+            resolver: None,
+            authorities: None,
+        }
     }
 }
 
@@ -51,6 +58,13 @@ static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
             name: "resolver",
             doc: "The address of the name server that the gateway of a run asks, with or without a port.",
             shape: Shape::Text(Text::Resolver),
+            required: false,
+            merge: Merge::File,
+        },
+        Key {
+            name: "authorities",
+            doc: "A file of certificates that the gateway of a run believes beside the machine's.",
+            shape: Shape::Text(Text::ReadPath),
             required: false,
             merge: Merge::File,
         },
@@ -98,6 +112,8 @@ pub fn settings(system: Option<&Source>, user: Option<&Source>) -> Result<Settin
     // Who answers for names answers for where a run goes: the organisation first.
     let resolver = |node: &Option<Node>| resolver(node.as_ref()?.text_of("resolver")?);
     settings.resolver = resolver(&system).or_else(|| resolver(&user));
+    let authorities = |node: &Option<Node>| Some(node.as_ref()?.text_of("authorities")?.to_owned());
+    settings.authorities = authorities(&system).or_else(|| authorities(&user));
     match report.into_error() {
         Some(findings) => Err(findings),
         None => Ok(settings),

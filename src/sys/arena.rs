@@ -20,6 +20,12 @@ const PAGES: usize = 256;
 const BYTES: usize = PAGE * PAGES;
 /// How much is made present at a time.
 const STEP: usize = 16 * PAGE;
+/// How far below the frame in use the stack is given back. Less than the gap that the kernel keeps
+/// free below a stack (256 pages), so nothing else can lie there.
+const STACK_BYTES: usize = 128 * PAGE;
+/// What is left below the frame in use: a leaf may write there without moving the stack pointer, and
+/// the frames of the call itself lie there.
+const STACK_LEFT: usize = 2 * PAGE;
 
 /// Start of the mapping; null before the first allocation.
 static BASE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
@@ -83,6 +89,22 @@ fn discard(page: usize, end: usize) {
     // SAFETY: the range lies inside the mapping, which is never unmapped. A failure only means that
     // the pages stay.
     unsafe { libc::madvise(start.cast(), (end - page) * PAGE, libc::MADV_DONTNEED) };
+}
+
+/// Gives back the stack below the caller's frame, which deeper calls that have returned made present.
+/// Nothing for any thread but the first, whose stack alone has a gap below it.
+#[inline(never)]
+pub(crate) fn trim_stack() {
+    let own = process::id();
+    if own < 0 || process::thread_id() != own {
+        return;
+    }
+    let here = 0_u8;
+    let end = ((&raw const here).addr() & !(PAGE - 1)) - STACK_LEFT;
+    let start = std::ptr::without_provenance_mut(end - STACK_BYTES);
+    // SAFETY: nothing below the stack pointer is in use, and no other mapping is so near below the
+    // stack. Where the stack does not reach that far down the kernel says so and does the rest.
+    unsafe { libc::madvise(start, STACK_BYTES, libc::MADV_DONTNEED) };
 }
 
 /// The mapping, made by whoever comes first; null if there is no memory.
@@ -217,6 +239,16 @@ unsafe impl GlobalAlloc for Arena {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_is_not_the_first_keeps_all_that_lies_below_its_stack() {
+        let below = vec![1_u8; STACK_BYTES];
+        let kept = std::thread::spawn(move || {
+            trim_stack();
+            below.iter().all(|it| *it == 1)
+        });
+        assert!(kept.join().unwrap());
+    }
 
     /// The tests of a process share one arena, so this is one test.
     #[test]

@@ -172,6 +172,35 @@ pub(crate) fn identity_behind(path: &CStr) -> Result<Identity, Errno> {
     look(HERE, path, 0)
 }
 
+/// Identity of what `path` leads to, when it was made (0 where the file system does not say) and when
+/// its bytes were last written, both in nanoseconds since 1970 (`statx(2)`, Linux 4.11).
+pub(crate) fn times_behind(path: &CStr) -> Result<(Identity, i64, i64), Errno> {
+    // SAFETY: all-zero bytes are a valid `struct statx`, which is integers only.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let arguments = [
+        word(HERE),
+        path.as_ptr().expose_provenance(),
+        0,
+        (libc::STATX_BASIC_STATS | libc::STATX_BTIME) as usize,
+        (&raw mut found).expose_provenance(),
+        0,
+    ];
+    // SAFETY: `path` and `found` outlive the call, and `found` has the kernel's layout.
+    unsafe { raw(libc::SYS_statx, arguments) }?;
+    let time = |it: libc::statx_timestamp| {
+        it.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(it.tv_nsec))
+    };
+    let born = if found.stx_mask & libc::STATX_BTIME == 0 { 0 } else { time(found.stx_btime) };
+    let identity = Identity {
+        device: libc::makedev(found.stx_dev_major, found.stx_dev_minor),
+        inode: found.stx_ino,
+        mode: found.stx_mode.into(),
+        node: libc::makedev(found.stx_rdev_major, found.stx_rdev_minor),
+        links: found.stx_nlink.into(),
+    };
+    Ok((identity, born, time(found.stx_mtime)))
+}
+
 fn look(directory: RawFd, path: &CStr, flags: i32) -> Result<Identity, Errno> {
     // SAFETY: all-zero bytes are a valid `struct stat`, which is integers only.
     let mut found: libc::stat = unsafe { std::mem::zeroed() };

@@ -356,6 +356,11 @@ pub(crate) fn id() -> i32 {
     plain(libc::SYS_getpid, [0; 6]).ok().and_then(|it| i32::try_from(it).ok()).unwrap_or(-1)
 }
 
+/// `gettid(2)`: in a process's first thread the same number as [`id`].
+pub(crate) fn thread_id() -> i32 {
+    plain(libc::SYS_gettid, [0; 6]).ok().and_then(|it| i32::try_from(it).ok()).unwrap_or(-1)
+}
+
 /// `umask(2)`; returns the mask that was in force.
 pub(crate) fn file_mask(mask: u32) -> u32 {
     let previous = plain(libc::SYS_umask, [mask as usize, 0, 0, 0, 0, 0]);

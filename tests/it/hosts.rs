@@ -83,6 +83,7 @@ pub(crate) fn full() -> HostFacts {
             .map(PathBuf::from)
             .to_vec(),
         nameservers: Vec::new(),
+        authorities: None,
         paths: PathMap::new(),
         repositories: Vec::new(),
         user_home: None,

@@ -24,6 +24,7 @@ fn plan(methods: &[&str]) -> EgressPlan {
         connections_max: None,
         nameservers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
         pool: Pool::USUAL,
+        trust: Vec::new(),
     }
 }
 

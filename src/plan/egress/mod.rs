@@ -6,8 +6,10 @@
 //! several mean the same name, what each of them limits holds.
 
 mod request;
+mod trust;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,8 @@ use crate::model::{
 };
 use crate::profile::{Destination, Limit, Profile, Table};
 pub use request::READING;
+pub(super) use trust::{AUTHORITIES, VARIABLES, found as stores};
+pub use trust::{STORES, TRUST_BYTES_MAX};
 
 /// Different ports that one plan may name: each costs two sockets, made before the command starts.
 const PORTS_MAX: usize = 64;
@@ -35,6 +39,8 @@ pub struct EgressPlan {
     /// Whom the gateway asks for the addresses of allowed names.
     pub nameservers: Vec<SocketAddr>,
     pub pool: Pool,
+    /// Files of the host with the certificates that the gateway believes, where it reads TLS.
+    pub trust: Vec<PathBuf>,
 }
 
 /// One destination of the profile.
@@ -175,13 +181,17 @@ pub enum Refused {
     Trick(&'static str),
     /// The destination has a list of methods, and the client speaks something else than HTTP.
     NoHttp(&'static str),
+    /// The server does not show that it is the one.
+    Unproven(String),
 }
 
-/// The file by which programs find their resolver.
+/// The files by which programs find their resolver and whom they may believe.
 #[derive(Debug)]
-pub(super) struct ResolverFile {
-    pub(super) text: String,
+pub(super) struct OwnFiles {
+    pub(super) resolver: String,
     pub(super) because: Origin,
+    /// Where something is read: the first destination that asks for it.
+    pub(super) authorities: Option<Origin>,
 }
 
 impl EgressPlan {
@@ -223,11 +233,17 @@ impl EgressPlan {
     }
 
     /// What `/etc/resolv.conf` says inside: one resolver, and no domain to try names in.
-    pub(super) fn resolver_file(&self) -> ResolverFile {
-        let text = format!("nameserver {}\n", self.pool.gateway().0);
+    /// And who is believed, where the gateway opens TLS.
+    pub(super) fn own_files(&self) -> OwnFiles {
+        let resolver = format!("nameserver {}\n", self.pool.gateway().0);
         // Never empty, so there is a first.
         let because = self.destinations.first().map(|it| it.because.clone());
-        ResolverFile { text, because: because.unwrap_or_else(|| Origin::built_in("names")) }
+        let read = self.destinations.iter().find(|it| it.is_inspected());
+        OwnFiles {
+            resolver,
+            because: because.unwrap_or_else(|| Origin::built_in("names")),
+            authorities: read.map(|it| it.because.clone()),
+        }
     }
 
     /// Every port that some destination names, once.
@@ -327,6 +343,7 @@ impl Refused {
             | Self::NoName(_)
             | Self::OtherHost { .. }
             | Self::Hidden(_)
+            | Self::Unproven(_)
             | Self::Unreachable(_) => "network.destination",
         }
     }
@@ -336,6 +353,7 @@ impl Refused {
             Self::Method { .. } => "ask with a method that is listed",
             Self::Trick(_) => "say what is meant in the first line of an ordinary request",
             Self::NoHttp(_) => "speak HTTP to this host",
+            Self::Unproven(_) => "leave it; what answers there is not the host",
             Self::Unlisted
             | Self::Port
             | Self::Address { .. }
@@ -381,6 +399,9 @@ impl Refused {
                 Some(format!("`\"{method}\"` in the destination's `methods`")),
             ),
             Self::Trick(how) => (format!("the request is not what it says: {how}"), None),
+            Self::Unproven(why) => {
+                (format!("the server does not prove that it is `{wanted}`: {why}"), None)
+            }
             Self::NoHttp(how) => {
                 (format!("`{wanted}` may only be asked by HTTP requests, and {how}"), None)
             }
@@ -412,6 +433,7 @@ pub(super) fn compile(
         connections_max: network.connections_max.as_ref().map(limited),
         nameservers: host.nameservers.clone(),
         pool: Pool::USUAL,
+        trust: trust::of(host),
         destinations,
     };
     let ports = plan.ports().len();

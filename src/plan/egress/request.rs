@@ -16,6 +16,11 @@ impl EgressPlan {
         self.of(to).any(DestinationPlan::is_inspected)
     }
 
+    /// Whether there is anything to read.
+    pub fn reads(&self) -> bool {
+        self.destinations.iter().any(DestinationPlan::is_inspected)
+    }
+
     /// Whether a request with this method may go on.
     pub fn decide_method(&self, to: &Allowed, method: &str) -> Result<(), Refused> {
         let missing = |it: &&DestinationPlan| {

@@ -27,6 +27,7 @@ fn plan(destinations: Vec<DestinationPlan>) -> EgressPlan {
         connections_max: None,
         nameservers: Vec::new(),
         pool: Pool::USUAL,
+        trust: Vec::new(),
     }
 }
 

@@ -576,12 +576,25 @@ fn with_names() -> HostFacts {
 fn a_destination_says_with_which_methods_it_may_be_asked() {
     let mut profile = profile(Level::TestExecution);
     profile.network.destinations.push(asked_with("packages.example.org", &["GET", "PURGE"]));
-    let plan = plan_of(&request(profile.level), &profile, &with_names()).unwrap();
+    let mut host = with_names();
+    let store = "/etc/ssl/certs/ca-certificates.crt";
+    add(&mut host, store, PathKind::File);
+    let plan = plan_of(&request(profile.level), &profile, &host).unwrap();
     let text = explain(&plan);
     assert!(
         text.contains("packages.example.org at port 443, only HTTP requests with GET and PURGE"),
         "{text}"
     );
+    for path in [store, "/run/authorities.pem"] {
+        let own = format!("`{path}`: the host's authorities and one of the run's own, read");
+        check(&plan, path, &own);
+    }
+    assert!(plan.command.environment.contains_key("SSL_CERT_FILE"));
+    profile.network.destinations.clear();
+    profile.network.destinations.push(asked_with("packages.example.org", &[]));
+    let plan = plan_of(&request(profile.level), &profile, &host).unwrap();
+    assert!(!plan.command.environment.contains_key("SSL_CERT_FILE"), "nothing is read");
+    check(&plan, "/run/authorities.pem", "");
 }
 
 /// What levels below list for more, production-adjacent work may only read.
