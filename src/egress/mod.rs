@@ -16,6 +16,7 @@
 mod body;
 mod confine;
 mod connection;
+mod credential;
 mod dns;
 mod gateway;
 mod hello;
@@ -45,7 +46,9 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
+pub use credential::Lent;
 pub use gateway::stage;
+pub use wire::LeaseSeen;
 
 use self::wire::{Start, Word};
 use crate::model::{Denial, Layer, Level, Traffic};
@@ -94,14 +97,20 @@ pub struct Report {
     pub denials: Vec<Denial>,
     pub traffic: Vec<Traffic>,
     pub notes: Vec<String>,
+    /// How often each credential was used.
+    pub leases: Vec<LeaseSeen>,
 }
 
 /// Starts the gateway. It gets ready by itself meanwhile.
-pub fn start(plan: &EgressPlan, level: Level) -> Result<Gateway, EgressError> {
+pub fn start(plan: &EgressPlan, lent: Vec<Lent>, level: Level) -> Result<Gateway, EgressError> {
     let failed = |doing| move |source: io::Error| EgressError::Start { doing, source };
-    let words = postcard::to_stdvec(&Start { plan: plan.clone(), level })
+    let mut words = postcard::to_stdvec(&Start { plan: plan.clone(), level, lent })
         .map_err(|error| EgressError::Plan(error.to_string()))?;
-    let file = sealed(&words).map_err(failed("writing its plan"))?;
+    let file = sealed(&words);
+    // Secrets are in it.
+    words.fill(0);
+    std::hint::black_box(&words);
+    let file = file.map_err(failed("writing its plan"))?;
     let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
     let (channel, theirs) = pair.map_err(|errno| failed("making a socket pair")(errno.into()))?;
     let process = Command::new("/proc/self/exe")
@@ -175,7 +184,8 @@ impl Gateway {
         drop(self.process.kill());
         let mut report = match heard {
             Ok(Some(Word::Report(report))) => {
-                Report { denials: report.denials, traffic: report.traffic, notes: report.notes }
+                let wire::Seen { denials, traffic, notes, leases } = report;
+                Report { denials, traffic, notes, leases }
             }
             Ok(Some(Word::Ready { .. } | Word::Failed(_)) | None) | Err(_) => {
                 Report { denials: vec![self.lost()], ..Report::default() }

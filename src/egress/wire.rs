@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::credential::Lent;
 use crate::model::{Denial, Level, Traffic};
 use crate::plan::egress::EgressPlan;
 
@@ -18,6 +19,8 @@ pub(super) const SOCKETS: &[u8] = b"s";
 pub(super) struct Start {
     pub(super) plan: EgressPlan,
     pub(super) level: Level,
+    /// In the order of the plan's credentials.
+    pub(super) lent: Vec<Lent>,
 }
 
 /// What the gateway says.
@@ -39,6 +42,17 @@ pub(super) struct Seen {
     pub(super) denials: Vec<Denial>,
     pub(super) traffic: Vec<Traffic>,
     pub(super) notes: Vec<String>,
+    pub(super) leases: Vec<LeaseSeen>,
+}
+
+/// What became of one credential in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSeen {
+    pub name: String,
+    /// Requests that carried the secret.
+    pub used: u64,
+    /// Requests in which the placeholder was where it does not belong.
+    pub refused: u64,
 }
 
 impl Word {

@@ -1,10 +1,11 @@
 //! The gateway of one run: started beside the sandbox, asked at the end.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
-use super::EngineError;
+use super::{EngineError, Surroundings, lend};
 use crate::egress::{self, Gateway, Report};
 use crate::launch::Filling;
 use crate::plan::SandboxPlan;
@@ -14,16 +15,17 @@ use crate::plan::egress::TRUST_BYTES_MAX;
 #[derive(Debug, Default)]
 pub(super) struct WayOut {
     gateway: Option<Gateway>,
+    placeholders: BTreeMap<String, String>,
 }
 
 impl WayOut {
     /// Starts the gateway, if the plan needs one. It gets ready by itself.
-    pub(super) fn start(plan: &SandboxPlan) -> Result<Self, EngineError> {
-        let gateway = match &plan.network.egress {
-            Some(egress) => Some(egress::start(egress, plan.level)?),
-            None => None,
-        };
-        Ok(Self { gateway })
+    pub(super) fn start(plan: &SandboxPlan, around: &Surroundings) -> Result<Self, EngineError> {
+        let Some(egress) = &plan.network.egress else { return Ok(Self::default()) };
+        let lent = lend::lend(&egress.credentials, around)?;
+        let placeholders = lend::placeholders(&egress.credentials, &lent);
+        let gateway = egress::start(egress, lent, plan.level)?;
+        Ok(Self { gateway: Some(gateway), placeholders })
     }
 
     /// Where the sandbox's sockets go.
@@ -45,7 +47,7 @@ impl WayOut {
             authorities.push(b'\n');
         }
         authorities.extend(gateway.authority()?);
-        Ok(Filling { authorities })
+        Ok(Filling { authorities, placeholders: std::mem::take(&mut self.placeholders) })
     }
 
     /// The command may start only when the gateway has confined itself.
