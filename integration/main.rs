@@ -20,6 +20,8 @@ mod replay;
 mod repositories;
 mod run;
 mod session;
+mod session_limits;
+mod session_names;
 mod shell;
 mod signals;
 mod streams;

@@ -12,6 +12,7 @@
 //! | `inside` | what a run of a session finds |
 //! | `repository` | what a run finds of a repository outside its workspace, and what is kept |
 //! | `session` | starts, shows, applies and discards sessions |
+//! | `quota` | what the runs of a session may leave in its layer |
 //! | `state` | opens the ledger, and puts right what a killed supervisor left |
 //! | `launch` | records, launches, concludes |
 //! | `gate` | judges what a run starts, and records it |
@@ -35,6 +36,7 @@ mod launch;
 pub mod learn;
 mod lend;
 mod profiles;
+mod quota;
 mod record;
 pub mod replay;
 mod repository;
@@ -246,6 +248,7 @@ fn failed(ids: Ids, level: Level, reason: String) -> Outcome {
         notes: Vec::new(),
         changes: Vec::new(),
         usage: Usage::default(),
+        layer: None,
         network: Vec::new(),
     }
 }
@@ -270,7 +273,16 @@ fn pipeline(
             if lessons.is_some() && ready.plan.exec.gate == Gate::Without {
                 return Err(EngineError::NoGate);
             }
-            launch::launch(*ready, besides, lessons, &mut ledger, around)
+            let mut quotas = quota::Quotas::of(&ready.plan, besides)?;
+            match quotas.refused() {
+                None => launch::launch(*ready, besides, &mut quotas, lessons, &mut ledger, around),
+                Some(denial) => {
+                    let (profile, status) = (ready.profile, Status::Refused);
+                    quotas.finish()?;
+                    let answer = Answer::Deny;
+                    refuse(ready.request, &profile, denial, answer, status, &mut ledger, around)
+                }
+            }
         }
         Considered::Refused { request, profile, refusal } => {
             let status = if refusal.not_found { Status::NotFound } else { Status::Refused };

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::gate::Keeper;
 use super::inside::Inside;
 use super::learn::Lessons;
+use super::quota::Quotas;
 use super::record::{conclude, decision, ended_leases, issued, quarantined, redact, start_record};
 use super::repository::Beside;
 use super::way_out::WayOut;
@@ -22,6 +23,7 @@ use crate::profile::Durable;
 pub(super) fn launch(
     ready: Ready,
     (inside, beside): (Option<&Inside>, Option<&Beside>),
+    quotas: &mut Quotas<'_>,
     lessons: Option<&mut Lessons>,
     ledger: &mut Ledger,
     around: &Surroundings,
@@ -78,6 +80,8 @@ pub(super) fn launch(
         Ok(())
     };
     let mut settled = None;
+    let quotas = RefCell::new(quotas);
+    let mut counted = Ok(());
     let ended = launch::run(Launch {
         recorded: RecordedPlan::new(plan, receipt),
         filter: filter.instructions(),
@@ -95,7 +99,11 @@ pub(super) fn launch(
             },
         },
         overlapped: &mut || ledger.borrow().sync().map_err(|error| error.to_string()),
-        over: &mut || settled = watch.take().map(watched::Watch::settle),
+        look: &mut || quotas.borrow_mut().look(),
+        over: &mut || {
+            settled = watch.take().map(watched::Watch::settle);
+            counted = quotas.borrow_mut().finish();
+        },
     });
     let seen = way_out.into_inner().finish();
     let ledger = ledger.into_inner();
@@ -125,6 +133,15 @@ pub(super) fn launch(
         }
         Err(reason) => (Status::Failed { reason }, Vec::new()),
     };
+    let quotas = quotas.into_inner();
+    let (over, layer) = match counted.and_then(|()| quotas.finish()) {
+        Ok(()) => quotas.told(),
+        Err(error) => {
+            notes.push(format!("what the session holds could not be counted: {error}"));
+            (None, None)
+        }
+    };
+    denials.extend(over);
     let kept = beside.map_or(Ok(Vec::new()), |it| it.settle(level, ledger, around));
     let status = match kept {
         Ok(not_kept) => {
@@ -170,6 +187,7 @@ pub(super) fn launch(
         notes,
         changes: Vec::new(),
         usage,
+        layer,
         network,
     })
 }

@@ -69,6 +69,7 @@ pub(super) fn refuse(
         notes: Vec::new(),
         changes: Vec::new(),
         usage: Usage::default(),
+        layer: None,
         network: Vec::new(),
     })
 }

@@ -127,6 +127,11 @@ impl Beside {
         &self.repository.common
     }
 
+    /// Where a run writes to it.
+    pub(super) fn layer(&self) -> Option<&Session> {
+        self.layer.as_ref().map(|(layer, _)| layer)
+    }
+
     /// Where the index of this checkout is.
     pub(super) fn own(&self) -> &Path {
         &self.repository.own

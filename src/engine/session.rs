@@ -16,7 +16,7 @@ use super::{
 };
 use crate::host;
 use crate::ledger::{Ledger, Record, SessionAct, SessionVerb};
-use crate::model::{Arg, Changed, HostFacts, Ids, Level, Outcome, Streams};
+use crate::model::{Arg, Bytes, Changed, Count, HostFacts, Ids, LayerUse, Level, Outcome, Streams};
 use crate::plan;
 use crate::profile::{Entry, Profile};
 use crate::session::worktree::Worktree;
@@ -213,6 +213,21 @@ pub fn open(name: &str, around: &Surroundings) -> Result<Session, EngineError> {
 /// Whether a run is going on in it.
 pub fn is_in_use(session: &Session) -> bool {
     matches!(session.lock(false), Err(SessionError::Busy { .. }))
+}
+
+/// How much it holds, and how much it may; nothing for a worktree, which has no layer.
+pub fn used(session: &Session, around: &Surroundings) -> Result<Option<LayerUse>, EngineError> {
+    if matches!(session.manifest.backend, Backend::Worktree { .. }) {
+        return Ok(None);
+    }
+    let limits = around.profile(session.manifest.level)?.limits;
+    let used = session.used()?;
+    Ok(Some(LayerUse {
+        bytes: Bytes(used.bytes),
+        bytes_max: limits.session.max,
+        files: Count(used.files),
+        files_max: limits.session_files.max,
+    }))
 }
 
 /// Everything that the session changed.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::consider::{environment, find_paths, places, program, state_directories};
+use super::quota::Quotas;
 use super::{Ask, Considered, EngineError, Ready, Surroundings, inspect, launch, new_run, state};
 use crate::host;
 use crate::model::{
@@ -313,8 +314,16 @@ impl<'a> Scene<'a> {
             return Ok(Probe::Not { why });
         };
         let mut ledger = state::open_ledger(self.around)?;
-        let outcome =
-            quietly(|| launch::launch(ready, (None, None), None, &mut ledger, self.around))??;
+        let outcome = quietly(|| {
+            launch::launch(
+                ready,
+                (None, None),
+                &mut Quotas::default(),
+                None,
+                &mut ledger,
+                self.around,
+            )
+        })??;
         // Init shared this process's memory and closed it to others, which would keep the next
         // sandbox from getting its user.
         sys::process::dumpable(true).map_err(|errno| EngineError::Read {

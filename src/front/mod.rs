@@ -11,6 +11,7 @@ mod doctor;
 mod explain;
 mod learn;
 mod manual;
+mod pager;
 mod profile;
 mod replay;
 mod run;

@@ -122,6 +122,8 @@ pub struct Launch<'a> {
     pub judge: gate::Judge<'a>,
     /// Called once when the command may be starting: makes the decision record durable.
     pub overlapped: &'a mut dyn FnMut() -> Result<(), String>,
+    /// Asked a few times a second while the command runs: an answer ends it.
+    pub look: &'a mut dyn FnMut() -> Option<Denial>,
     /// Called once when every process of the run but init has ended, while the kernel takes the
     /// sandbox down. Not called where init did not say so.
     pub over: &'a mut dyn FnMut(),
@@ -220,7 +222,7 @@ fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, Launc
         (&wires, signals),
         (relay, gate),
         started,
-        launch.over,
+        (launch.look, launch.over),
     );
     drop(guard);
     ended

@@ -110,7 +110,7 @@ pub(super) fn until_the_end(
     (wires, signals): (&Wires, &OwnedFd),
     (mut relay, mut gate): (Option<Relay>, Option<Gate<'_>>),
     started: Instant,
-    over: &mut dyn FnMut(),
+    (others_look, over): (&mut dyn FnMut() -> Option<Denial>, &mut dyn FnMut()),
 ) -> Result<Ended, LaunchError> {
     let mut terminal = open_terminal(run, wires)?;
     let mut seen = Seen::default();
@@ -155,7 +155,7 @@ pub(super) fn until_the_end(
         {
             stop_with(terminal, wires)?;
         }
-        clock.act(run, child, wires, &mut seen);
+        clock.act(run, child, wires, &mut seen, others_look);
     }
     if seen.ended.is_some() {
         over();
@@ -376,11 +376,23 @@ impl Clock {
         u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
     }
 
-    fn act(&mut self, run: &Supervised, child: &Child, wires: &Wires, seen: &mut Seen) {
+    fn act(
+        &mut self,
+        run: &Supervised,
+        child: &Child,
+        wires: &Wires,
+        seen: &mut Seen,
+        others_look: &mut dyn FnMut() -> Option<Denial>,
+    ) {
         let now = Instant::now();
         if now >= self.look_at && !self.killed {
-            self.look_at = now + MEMORY_LOOK;
             self.look(run, child, seen);
+            if let Some(denial) = others_look() {
+                seen.limit.get_or_insert(denial);
+                self.kill(run, child);
+            }
+            // However long it took, what else there is to do comes in between.
+            self.look_at = Instant::now() + MEMORY_LOOK;
         }
         if let Some(at) = self.kill_at {
             if now >= at && !self.killed {

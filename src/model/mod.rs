@@ -32,7 +32,7 @@ pub use host::{
 pub use host_name::{HostName, HostPattern, NameError};
 pub use level::{Level, UnknownLevel};
 pub use origin::Origin;
-pub use outcome::{Changed, Outcome, Status, Traffic, Usage};
+pub use outcome::{Changed, LayerUse, Outcome, Status, Traffic, Usage};
 pub use path_map::{PathMap, is_plain, lies_in, walk_order};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
 pub use request::{Ids, Repository, Request, Store, Streams, Tree};

@@ -20,9 +20,21 @@ pub struct Outcome {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Changed>,
     pub usage: Usage,
+    /// What the session's layer holds now, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<LayerUse>,
     /// What went out and came in, by destination; empty where nothing was reached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub network: Vec<Traffic>,
+}
+
+/// How much of a session's limits is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerUse {
+    pub bytes: Bytes,
+    pub bytes_max: Bytes,
+    pub files: Count,
+    pub files_max: Count,
 }
 
 /// What one destination of the profile had of a run.

@@ -9,8 +9,8 @@ use super::egress::EgressPlan;
 use super::surface::top;
 use super::view::View;
 use super::{
-    CommandPlan, Gate, Identity, LimitPlan, Limited, MemoryBy, NetworkPlan, OutputPlan, PlanError,
-    ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
+    CommandPlan, Gate, Identity, LayerLimits, LimitPlan, Limited, MemoryBy, NetworkPlan,
+    OutputPlan, PlanError, ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
 use super::{egress, environment, exec, gaps, landlock, view, workspace};
 use crate::model::{Digest, HostFacts, ProgramFact, Request, Tree, is_plain, lies_in};
@@ -72,7 +72,7 @@ pub fn compile(
             because: profile.syscalls.origin.clone(),
         },
         network: NetworkPlan { loopback, egress },
-        limits: limits(profile, host),
+        limits: limits(profile, request, host),
         output: OutputPlan {
             max: profile.output.max.as_ref().map(limited),
             when_full: profile.output.when_full,
@@ -97,8 +97,15 @@ fn identity(host: &HostFacts) -> Identity {
     }
 }
 
-fn limits(profile: &Profile, host: &HostFacts) -> LimitPlan {
+fn limits(profile: &Profile, request: &Request, host: &HostFacts) -> LimitPlan {
     let limits = &profile.limits;
+    let layered = matches!(request.tree, Tree::Overlay(_) | Tree::Copy(_))
+        || request.repository.as_ref().is_some_and(|it| it.layer.is_some());
+    let writes = profile.filesystem.workspace.mode != WorkspaceMode::ReadOnly;
+    let layer = (layered && writes).then(|| LayerLimits {
+        size: limited(&limits.session),
+        files: limited(&limits.session_files),
+    });
     LimitPlan {
         wall: limited(&limits.wall),
         grace: limited(&limits.grace),
@@ -112,6 +119,7 @@ fn limits(profile: &Profile, host: &HostFacts) -> LimitPlan {
         memory: limited(&limits.memory),
         memory_by: host.cgroup.clone().map_or(MemoryBy::Polling, MemoryBy::Cgroup),
         file: limited(&limits.file),
+        layer,
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::egress::{DestinationPlan, EgressPlan, Pool};
 use super::{
-    Access, Gate, Late, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind, ProcessesBy,
-    SandboxPlan, Table, ViewEntry, What,
+    Access, Gate, Late, LayerLimits, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind,
+    ProcessesBy, SandboxPlan, Table, ViewEntry, What,
 };
 
 /// The whole plan as text, for a terminal or a review.
@@ -266,6 +266,11 @@ fn limits(plan: &SandboxPlan) -> Vec<Line<'_>> {
         limit("memory", &limits.memory, memory),
         limit("one file", &limits.file, ""),
     ];
+    if let Some(LayerLimits { size, files }) = &limits.layer {
+        let how = "of all runs, counted a few times a second, so a burst may pass it briefly";
+        lines.push(limit("session layer", size, how));
+        lines.push(limit("session files", files, how));
+    }
     match &plan.output {
         OutputPlan { max: Some(max), .. } => lines.push(limit("output", max, "")),
         OutputPlan { max: None, .. } => {

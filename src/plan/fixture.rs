@@ -91,6 +91,8 @@ pub(super) fn bare(level: Level) -> Profile {
             open_files: limit(Count(256)),
             memory: limit(Bytes(1 << 30)),
             file: limit(Bytes(1 << 20)),
+            session: limit(Bytes(1 << 30)),
+            session_files: limit(Count(100_000)),
         },
         output: Output { max: None, when_full: WhenFull::KeepHeadAndTail },
         audit: Audit { durable: Durable::Overlapped, record_output: false },

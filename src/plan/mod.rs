@@ -272,6 +272,15 @@ pub struct LimitPlan {
     pub memory: Limited<Bytes>,
     pub memory_by: MemoryBy,
     pub file: Limited<Bytes>,
+    /// Where the run writes into a layer: of what all runs leave in it.
+    pub layer: Option<LayerLimits>,
+}
+
+/// What a session's layer may hold. Rung counts it a few times a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerLimits {
+    pub size: Limited<Bytes>,
+    pub files: Limited<Count>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -182,6 +182,13 @@ fn limit_excess(inner: &SandboxPlan, outer: &SandboxPlan) -> Vec<String> {
         (Some(ours), Some(theirs)) => ours.max <= theirs.max,
         (None, Some(_)) => false,
     };
+    let layer = match (&ours.layer, &theirs.layer) {
+        (Some(ours), Some(theirs)) => {
+            ours.size.max <= theirs.size.max && ours.files.max <= theirs.files.max
+        }
+        // Without a layer what is written goes into the tree itself, or nothing is.
+        (None, _) | (Some(_), None) => true,
+    };
     [
         ("wall", ours.wall.max <= theirs.wall.max),
         ("grace", ours.grace.max <= theirs.grace.max),
@@ -189,6 +196,7 @@ fn limit_excess(inner: &SandboxPlan, outer: &SandboxPlan) -> Vec<String> {
         ("open_files", ours.open_files.max <= theirs.open_files.max),
         ("memory", ours.memory.max <= theirs.memory.max),
         ("file", ours.file.max <= theirs.file.max),
+        ("session", layer),
         ("output", output),
     ]
     .into_iter()

@@ -62,6 +62,8 @@ pub(super) fn profile() -> Profile {
             open_files: limit(Count(1)),
             memory: limit(Bytes(1)),
             file: limit(Bytes(1)),
+            session: limit(Bytes(1)),
+            session_files: limit(Count(1)),
         },
         output: Output { max: None, when_full: WhenFull::Stop },
         audit: Audit { durable: Durable::Overlapped, record_output: false },

@@ -340,6 +340,8 @@ impl Maker<'_> {
         let open_files = self.limit("limits.open_files", Count);
         let memory = self.limit("limits.memory", Bytes);
         let file = self.limit("limits.file", Bytes);
+        let session = self.limit("limits.session", Bytes);
+        let session_files = self.limit("limits.session_files", Count);
         Some(Limits {
             wall: wall?,
             grace: grace?,
@@ -347,6 +349,8 @@ impl Maker<'_> {
             open_files: open_files?,
             memory: memory?,
             file: file?,
+            session: session?,
+            session_files: session_files?,
         })
     }
 

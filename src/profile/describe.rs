@@ -447,6 +447,13 @@ fn limits() -> Vec<Key> {
         value("open_files", "Open files of one process.", Shape::Count, Stricter::Smaller),
         value("memory", "Memory of all processes together.", Shape::Size, Stricter::Smaller),
         value("file", "Size of one file.", Shape::Size, Stricter::Smaller),
+        value(
+            "session",
+            "What all runs of a session may leave in its layer.",
+            Shape::Size,
+            Stricter::Smaller,
+        ),
+        value("session_files", "The same in files.", Shape::Count, Stricter::Smaller),
     ]
 }
 

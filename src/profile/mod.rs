@@ -331,6 +331,9 @@ pub struct Limits {
     pub memory: Limit<Bytes>,
     /// Of one file.
     pub file: Limit<Bytes>,
+    /// Of all that the runs of a session leave in its layer.
+    pub session: Limit<Bytes>,
+    pub session_files: Limit<Count>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -185,13 +185,15 @@ pub fn blast(profile: &Profile) -> Blast {
 }
 
 fn limits_of(profile: &Profile) -> Vec<String> {
-    let Limits { wall, grace: _, processes, open_files, memory, file } = &profile.limits;
+    let Limits { wall, grace: _, processes, open_files, memory, file, session, session_files } =
+        &profile.limits;
     let tmp = &profile.filesystem.tmp;
     vec![
         format!("{} of time", wall.max),
         format!("{} of memory", memory.max),
         format!("{} processes with {} open files each", processes.max, open_files.max),
         format!("files of {}", file.max),
+        format!("{} in {} files in a session", session.max, session_files.max),
         format!("{} of its own `/tmp`", tmp.size),
     ]
 }
@@ -330,6 +332,8 @@ fn lines(profile: &Profile) -> Vec<Line> {
     lines.limit("limits.open_files", &limits.open_files);
     lines.limit("limits.memory", &limits.memory);
     lines.limit("limits.file", &limits.file);
+    lines.limit("limits.session", &limits.session);
+    lines.limit("limits.session_files", &limits.session_files);
     match &profile.output.max {
         Some(limit) => lines.limit("output.max", limit),
         None => lines.value("output.max", "unlimited", None),

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::carry::{Hand, Step, changed_at, ordered};
 use super::changes::Change;
 use super::place::{Object, Sort, Tree, names, remove_all};
-use super::state::State;
+use super::state::{Moment, State};
 use super::store::{Backend, Lock, Session, is_private, make_directory};
 use super::{SessionError, failed};
 use crate::model::{Arg, Digest};
@@ -122,6 +122,7 @@ impl Acts {
                 // What was renamed is gone under its old name, whatever the layer has there.
                 let renamed = change.from.as_deref() == Some(path);
                 let after = if renamed { State::Absent } else { keep(&layer, path, &directory)? };
+                let after = not_older(&before, after, at);
                 steps.push(Step { path: word(path)?, before, after });
             }
         }
@@ -427,6 +428,22 @@ fn keep(tree: &Tree, path: &Path, directory: &Path) -> Result<State, SessionErro
             .map_err(failed("keeping", path))?;
     }
     Ok(state)
+}
+
+/// A run chooses the times of its files. One whose contents have changed is not older than what it
+/// replaces, and not of the future, or build tools outside would believe that nothing had changed.
+fn not_older(before: &State, mut after: State, at: Timestamp) -> State {
+    let now = Moment { seconds: at.as_second(), nanoseconds: i64::from(at.subsec_nanosecond()) };
+    if let State::File { digest, modified, .. } = &mut after {
+        let older = match before {
+            State::File { digest: was, modified: then, .. } => was != digest && *modified <= *then,
+            _ => false,
+        };
+        if older || *modified > now {
+            *modified = now;
+        }
+    }
+    after
 }
 
 fn word(path: &Path) -> Result<Arg, SessionError> {

@@ -25,7 +25,7 @@ use super::{SessionError, failed, shown};
 
 /// More than this is no change list that anybody reads.
 const CHANGES_MAX: usize = 200_000;
-const DEPTH_MAX: usize = 200;
+pub(super) const DEPTH_MAX: usize = 200;
 /// Pairs of files that are compared to find out what was renamed.
 const RENAMES_MAX: usize = 2_000;
 

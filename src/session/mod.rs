@@ -15,6 +15,8 @@
 //! | `repository` | the repository of a checkout that keeps it elsewhere |
 //! | `risk` | which changes a person should see, and which are refused |
 //! | `text` | changes as text and as a patch |
+//! | `binary` | contents that are no text, in a patch |
+//! | `usage` | how much the runs of a session have written |
 //! | `worktree` | a git worktree of a session's own |
 //! | `act` | apply and rollback as journals, finished after a crash |
 //! | `carry` | the steps of an act, each of them atomic for its file |
@@ -23,6 +25,7 @@
 //! believe a time that a program can set.
 
 mod act;
+mod binary;
 mod carry;
 mod changes;
 mod copy;
@@ -33,6 +36,7 @@ mod seen;
 mod state;
 mod store;
 mod text;
+mod usage;
 pub mod worktree;
 
 #[cfg(test)]
@@ -47,6 +51,7 @@ pub use seen::{Seen, Sight};
 pub use state::{Moment, State};
 pub use store::{Backend, Lock, Manifest, NAME_BYTES_MAX, Session, Sessions};
 pub use text::{Patch, Shown, diff, line, stat};
+pub use usage::{Counter, Over, Quota, Used};
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -157,7 +157,10 @@ pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
 }
 
 /// Acts on a directory whose mode is in its own user's way, which is widened meanwhile.
-fn opened_up<T>(directory: BorrowedFd<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn opened_up<T>(
+    directory: BorrowedFd<'_>,
+    act: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
     let path = behind(directory);
     let mode = fs::metadata(&path)?.mode() & 0o7777;
     fs::set_permissions(&path, Permissions::from_mode(mode | 0o700))?;

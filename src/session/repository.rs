@@ -16,6 +16,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::binary::Names;
 use super::changes::{self, Change, Kind, Looks, contents};
 use super::place::{Sort, Tree};
 use super::store::Session;
@@ -72,6 +73,19 @@ const SHARED_BRANCHES: [&str; 9] =
 pub fn is_shared_branch(name: &str) -> bool {
     let first = name.split('/').next().unwrap_or(name);
     SHARED_BRANCHES.contains(&first)
+}
+
+/// How the repository of a tree names its objects; as most do where there is none.
+pub(super) fn names_of(tree: &Path) -> Names {
+    let common = match Repository::of(tree) {
+        Ok(Some(found)) => found.common,
+        _ => tree.join(".git"),
+    };
+    let text = small(&common.join("config"), CONFIG_BYTES_MAX).unwrap_or_default();
+    let plain: Vec<u8> =
+        text.to_ascii_lowercase().into_iter().filter(|it| !matches!(it, b' ' | b'\t')).collect();
+    let says = |line: &[u8]| line == b"objectformat=sha256";
+    if plain.split(|it| *it == b'\n').any(says) { Names::Sha256 } else { Names::Sha1 }
 }
 
 impl Repository {

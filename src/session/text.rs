@@ -9,10 +9,13 @@ use std::path::Path;
 
 use similar::TextDiff;
 
+use super::binary::{self, BINARY_BYTES_MAX, Names};
 use super::changes::{Change, Kind, Look, Looks, contents};
 use super::place::Tree;
+use super::repository::names_of;
 use super::store::Session;
 use super::{SessionError, failed, shown};
+use crate::model::Bytes;
 
 /// Longer files are named and not shown.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -42,6 +45,8 @@ pub enum Shown {
 enum Sides {
     Text(String, String),
     Binary,
+    /// The same with its contents, for a patch; absent where there is no file.
+    Whole(Option<Vec<u8>>, Option<Vec<u8>>),
     /// Nothing to compare: a directory, a mode, something special.
     None,
 }
@@ -52,10 +57,19 @@ pub fn diff(session: &Session, changes: &[Change], shown_as: Shown) -> Result<Pa
     let written = session.written();
     let layer = Tree::open(&written).map_err(failed("opening", &written))?;
     let mut patch = Patch::default();
+    let names = names_of(&session.manifest.base);
     for change in changes {
         let sides = sides(change, &base, &layer).map_err(failed("comparing", &change.path))?;
         match shown_as {
-            Shown::Patch => for_git(&mut patch, change, &sides),
+            Shown::Patch => {
+                let sides = match sides {
+                    Sides::Binary => {
+                        whole(change, &base, &layer).map_err(failed("comparing", &change.path))?
+                    }
+                    sides => sides,
+                };
+                for_git(&mut patch, change, &sides, names);
+            }
             Shown::People { colour } => for_people(&mut patch.text, change, &sides, colour),
         }
     }
@@ -78,7 +92,7 @@ pub fn stat(session: &Session, changes: &[Change]) -> Result<String, SessionErro
                 removed_all += removed;
                 format!(" +{added} -{removed}")
             }
-            Sides::Binary => format!(
+            Sides::Binary | Sides::Whole(..) => format!(
                 " binary, {} to {} bytes",
                 change.before.as_ref().map_or(0, |it| it.size),
                 change.after.as_ref().map_or(0, |it| it.size)
@@ -192,7 +206,9 @@ fn for_people(text: &mut String, change: &Change, sides: &Sides, colour: bool) {
     push(text, format_args!("{}\n", paint("1", &line(change))));
     match sides {
         Sides::None => {}
-        Sides::Binary => push(text, format_args!("  not shown: not text, or too long\n")),
+        Sides::Binary | Sides::Whole(..) => {
+            push(text, format_args!("  not shown: not text, or too long\n"));
+        }
         Sides::Text(before, after) => {
             for line in hunks(before, after).lines() {
                 let line = printable(line);
@@ -226,7 +242,21 @@ fn printable(line: &str) -> String {
 
 // ---- for git ----
 
-fn for_git(patch: &mut Patch, change: &Change, sides: &Sides) {
+/// Both contents of a change that is no text, if a patch takes them.
+fn whole(change: &Change, base: &Tree, layer: &Tree) -> std::io::Result<Sides> {
+    let read = |tree: &Tree, look: &Option<Look>| -> std::io::Result<Option<Option<Vec<u8>>>> {
+        match look {
+            Some(_) => Ok(contents(tree, &change.path, BINARY_BYTES_MAX)?.map(Some)),
+            None => Ok(Some(None)),
+        }
+    };
+    Ok(match (read(base, &change.before)?, read(layer, &change.after)?) {
+        (Some(before), Some(after)) => Sides::Whole(before, after),
+        _ => Sides::Binary,
+    })
+}
+
+fn for_git(patch: &mut Patch, change: &Change, sides: &Sides, names: Names) {
     let path = &change.path;
     let mut leave_out = |why: &str| patch.left_out.push(format!("`{}`: {why}", shown(path)));
     let file = |look: &Option<Look>| {
@@ -237,7 +267,8 @@ fn for_git(patch: &mut Patch, change: &Change, sides: &Sides) {
     }
     let (before, after) = (file(&change.before), file(&change.after));
     if matches!(sides, Sides::Binary) {
-        return leave_out("it is not text, or too long");
+        let why = format!("it is no text and longer than {}", Bytes(BINARY_BYTES_MAX));
+        return leave_out(&why);
     }
     if change.kind == Kind::Attributes {
         return leave_out("a patch has no extended attributes");
@@ -258,13 +289,18 @@ fn for_git(patch: &mut Patch, change: &Change, sides: &Sides) {
             leave_out("a directory was put in place of something else, or the reverse");
         }
         (before, after) => {
-            let text = git_text(change, before.as_ref(), after.as_ref(), sides);
+            let text = git_text(change, before.as_ref(), after.as_ref(), (sides, names));
             patch.text.push_str(&text);
         }
     }
 }
 
-fn git_text(change: &Change, before: Option<&Look>, after: Option<&Look>, sides: &Sides) -> String {
+fn git_text(
+    change: &Change,
+    before: Option<&Look>,
+    after: Option<&Look>,
+    (sides, names): (&Sides, Names),
+) -> String {
     let old_path = change.from.as_deref().unwrap_or(&change.path);
     let (old, new) = (quoted("a/", old_path), quoted("b/", &change.path));
     let mut text = format!("diff --git {old} {new}\n");
@@ -286,7 +322,14 @@ fn git_text(change: &Change, before: Option<&Look>, after: Option<&Look>, sides:
             format_args!("similarity index 100%\nrename from {from}\nrename to {to}\n"),
         );
     }
-    let Sides::Text(old_text, new_text) = sides else { return text };
+    let (old_text, new_text) = match sides {
+        Sides::Text(old, new) => (old, new),
+        Sides::Whole(old, new) => {
+            text.push_str(&binary::patch(old.as_deref(), new.as_deref(), names));
+            return text;
+        }
+        Sides::Binary | Sides::None => return text,
+    };
     let hunks = hunks(old_text, new_text);
     if hunks.is_empty() {
         return text;

@@ -35,6 +35,8 @@ processes = 100
 open_files = 100
 memory = "1 GiB"
 file = "1 GiB"
+session = "1 GiB"
+session_files = 1000
 [output]
 max = "unlimited"
 when_full = "stop"

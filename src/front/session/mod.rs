@@ -11,13 +11,14 @@ use serde::Serialize;
 
 use self::verbs::Accept;
 pub(super) use self::verbs::SessionVerb;
+use super::pager::answer_paged;
 use super::words::{answer, answer_json, complain, say};
 use super::{FAILED, USAGE};
 use crate::engine::session::{
     self, Applied, Change, Choice, Session, SessionError, Shown, Start, Verdict, line, shown,
 };
 use crate::engine::{EngineError, Surroundings};
-use crate::model::Streams;
+use crate::model::{Bytes, LayerUse, Streams};
 
 /// Both sides have changed something.
 const CHANGED: u8 = 1;
@@ -35,14 +36,14 @@ pub(super) fn session(verb: SessionVerb, around: &Surroundings) -> ExitCode {
         SessionVerb::Show { name: Some(name), json, .. } => show(&name, json, around),
         SessionVerb::Show { name: None, json, .. } => acts(json, around),
         SessionVerb::Status { name, json } => status(&name, json, around),
-        SessionVerb::Diff { name, paths, stat, patch, json } => {
+        SessionVerb::Diff { name, paths, stat, patch, no_pager, json } => {
             let how = match (stat, patch, json) {
                 (true, _, _) => How::Stat,
                 (_, true, _) => How::Patch,
                 (_, _, true) => How::Json,
                 _ => How::Lines,
             };
-            diff(&name, &paths, how, around)
+            diff(&name, &paths, how, !no_pager, around)
         }
         SessionVerb::Apply { name, paths, accept, overwrite, no_input, json } => {
             let choice = Choice {
@@ -60,7 +61,7 @@ pub(super) fn session(verb: SessionVerb, around: &Surroundings) -> ExitCode {
             session::discard(&name, around).map(|()| ExitCode::SUCCESS)
         }
         SessionVerb::Rollback { id, json } => rollback(&id, json, around),
-        SessionVerb::Export { name } => diff(&name, &[], How::Patch, around),
+        SessionVerb::Export { name } => diff(&name, &[], How::Patch, false, around),
         SessionVerb::Gc => session::collect(around).map(|(left, old)| {
             answer(&format!("{left} left behind by killed runs, {old} too old to be rolled back\n"))
         }),
@@ -181,17 +182,20 @@ struct Facts<'a> {
     #[serde(flatten)]
     manifest: &'a session::Manifest,
     in_use: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<LayerUse>,
 }
 
 fn show(name: &str, json: bool, around: &Surroundings) -> Result<ExitCode, EngineError> {
     let opened = session::open(name, around)?;
     let manifest = &opened.manifest;
     let in_use = session::is_in_use(&opened);
+    let layer = session::used(&opened, around)?;
     if json {
-        return Ok(answer_json(&Facts { manifest, in_use }));
+        return Ok(answer_json(&Facts { manifest, in_use, layer }));
     }
     Ok(answer(&format!(
-        "session  {}\ntree     {}\nlevel    {}\nbackend  {}, because {}\nstarted  {}\nin use   {}\n",
+        "session  {}\ntree     {}\nlevel    {}\nbackend  {}, because {}\nstarted  {}\nin use   {}\n{}",
         manifest.name,
         shown(&manifest.base),
         manifest.level,
@@ -199,7 +203,15 @@ fn show(name: &str, json: bool, around: &Surroundings) -> Result<ExitCode, Engin
         manifest.reason,
         manifest.started,
         if in_use { "yes" } else { "no" },
+        layer.map(|it| format!("holds    {}\n", held(it))).unwrap_or_default(),
     )))
+}
+
+/// `12 MiB of 8 GiB, in 340 of 200 thousand files`
+fn held(layer: LayerUse) -> String {
+    let LayerUse { bytes, bytes_max, files, files_max } = layer;
+    let bytes = Bytes(bytes.0.div_ceil(1024) * 1024);
+    format!("{bytes} of {bytes_max}, in {files} of {files_max} files")
 }
 
 fn acts(json: bool, around: &Surroundings) -> Result<ExitCode, EngineError> {
@@ -224,6 +236,9 @@ fn status(name: &str, json: bool, around: &Surroundings) -> Result<ExitCode, Eng
         return Ok(answer_json(&changes));
     }
     let mut lines: Vec<String> = changes.iter().map(line).collect();
+    if let Some(layer) = session::used(&opened, around)? {
+        say(io::stderr(), &format!("rung: the session holds {}\n", held(layer)));
+    }
     if changes.is_empty() {
         lines.push("nothing has changed".to_owned());
     }
@@ -253,6 +268,7 @@ fn diff(
     name: &str,
     paths: &[PathBuf],
     how: How,
+    paged: bool,
     around: &Surroundings,
 ) -> Result<ExitCode, EngineError> {
     let paths: Vec<PathBuf> = match paths.iter().map(|it| relative(it)).collect() {
@@ -263,7 +279,9 @@ fn diff(
     let changes = session::select(session::changes(&opened, around)?, &paths);
     let how = match how {
         How::Json => return Ok(answer_json(&changes)),
-        How::Stat => return Ok(answer(&session::stat(&opened, &changes)?)),
+        How::Stat => {
+            return Ok(answer_paged(&session::stat(&opened, &changes)?, paged, around));
+        }
         How::Patch => Shown::Patch,
         How::Lines => Shown::People { colour: io::stdout().is_terminal() },
     };
@@ -271,7 +289,9 @@ fn diff(
     for left_out in &patch.left_out {
         say(io::stderr(), &format!("rung: not in the patch: {left_out}\n"));
     }
-    Ok(answer(&patch.text))
+    // A patch is as the files are, and nothing in it is escaped.
+    let paged = paged && how != Shown::Patch;
+    Ok(answer_paged(&patch.text, paged, around))
 }
 
 fn apply(

@@ -110,8 +110,9 @@ Examples:
 
     /// Shows what a session changed, line by line
     #[command(after_help = "\
-Whatever a terminal would obey is escaped. With --patch the text is for `git apply`, and what no
-patch can hold is named on standard error.
+Whatever a terminal would obey is escaped. On a terminal it is shown in colour and page by page, by
+the system's `less`, which starts and writes nothing; no setting names another pager. With --patch
+the text is for `git apply`, binary files too, and what no patch can hold is named on standard error.
 
 Examples:
   rung session diff fix-42
@@ -130,6 +131,9 @@ Examples:
         /// For `git apply`
         #[arg(long, conflicts_with = "json")]
         patch: bool,
+        /// All at once, also on a terminal
+        #[arg(long)]
+        no_pager: bool,
         /// As JSON
         #[arg(long)]
         json: bool,

@@ -126,7 +126,7 @@ fn a_lower_layer_may_not_widen() {
     );
     check(
         "[remove]\nexec.rule = [\"tool.stop\"]",
-        "/etc/rung/level-1.toml:2:14 rule `tool.stop` restricts (level-1.toml:30), and only that file can take it back",
+        "/etc/rung/level-1.toml:2:14 rule `tool.stop` restricts (level-1.toml:32), and only that file can take it back",
     );
     check(
         "[remove]\nexec.rule = [\"tool.never\"]",
@@ -134,11 +134,11 @@ fn a_lower_layer_may_not_widen() {
     );
     check(
         ALLOW_MORE,
-        "/etc/rung/level-1.toml:2:1 `more.run` is not in `exec.rule` of the layer above, which ends at level-1.toml:30",
+        "/etc/rung/level-1.toml:2:1 `more.run` is not in `exec.rule` of the layer above, which ends at level-1.toml:32",
     );
     check(
         CONFIRM_OTHER,
-        "/etc/rung/level-1.toml:2:1 `more.ask` is not in `exec.rule` of the layer above, which ends at level-1.toml:30",
+        "/etc/rung/level-1.toml:2:1 `more.ask` is not in `exec.rule` of the layer above, which ends at level-1.toml:32",
     );
     check(
         "name = \"other\"",
@@ -165,7 +165,7 @@ fn a_tunable_key_may_be_widened_up_to_its_bound() {
     assert_eq!(reads(&profile), ["/usr", "/opt", "/srv"]);
     assert!(rules(&profile).contains(&"more.run"));
     let found = layered(tunable, "limits.wall = \"2 h\"", "").unwrap_err();
-    assert_eq!(found.problems()[0].help.as_deref(), Some("level-1.toml:40 allows 1 h at most"));
+    assert_eq!(found.problems()[0].help.as_deref(), Some("level-1.toml:42 allows 1 h at most"));
 }
 
 #[test]
