@@ -4,6 +4,7 @@
 //! record in the ledger.
 
 mod clients;
+mod credential;
 mod http;
 mod load;
 mod network;
@@ -617,11 +618,11 @@ fn allow_client(place: &Place, program: &str) -> Option<PathBuf> {
     let listed = fs::read_to_string(place.home.join(".config/rung/level-3.toml")).unwrap();
     let rule = format!(
         "[[exec.program]]\nname = \"{name}\"\nclass = \"plain\"\nstyle = \"gnu\"\n\
-         [[exec.rule]]\nid = \"test.client\"\nprogram = \"{name}\"\nstarted_by = \"probe\"\n\
+         [[exec.rule]]\nid = \"test.{name}\"\nprogram = \"{name}\"\nstarted_by = \"probe\"\n\
          arguments = [{{ words = \"any\" }}]\ndecision = \"allow\"\npower = \"net\"\n\
          because = \"a client\"\nmatch = [\"{name} x\"]\nnot_match = [\"{name}s x\"]\n"
     );
-    if !listed.contains("test.client") {
+    if !listed.contains(&format!("id = \"test.{name}\"")) {
         place.set_profile(3, &format!("{listed}\n{rule}"));
     }
     Some(program)

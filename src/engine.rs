@@ -17,6 +17,7 @@
 //! | `launch` | records, launches, concludes |
 //! | `gate` | judges what a run starts, and records it |
 //! | `fetched` | remembers what came from other machines |
+//! | `lend` | fetches the secrets of credentials, for the gateway alone |
 //! | `way_out` | starts the gateway of a run, and asks it what happened |
 //! | `record` | says what is recorded |
 //! | `inspect` | answers questions that run nothing |
@@ -33,6 +34,7 @@ pub mod inspect;
 mod kept;
 mod launch;
 pub mod learn;
+mod lend;
 mod profiles;
 mod quota;
 mod record;
@@ -164,6 +166,8 @@ pub enum EngineError {
     Launch(#[from] LaunchError),
     #[error(transparent)]
     Egress(#[from] EgressError),
+    #[error("the credential `{name}` cannot be lent, so nothing runs: {why}")]
+    Credential { name: String, why: String },
     #[error(transparent)]
     Watch(#[from] WatchError),
     #[error(transparent)]

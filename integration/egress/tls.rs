@@ -55,7 +55,8 @@ pub(super) fn run(place: &Place, program: &str, words: &[&str]) -> Option<Ended>
     let name = program.file_name()?.to_str()?;
     let path = format!("s:{}", program.display());
     let words = format!("v:{}", [&[name], words].concat().join("|"));
-    Some(probe(place, &["do", "execve", &path, &words, "own:environment"]).end())
+    let run = probe(place, &["do", "execve", &path, &words, "own:environment"]);
+    Some(run.env("OUTSIDE", super::credential::SECRET).end())
 }
 
 #[test]

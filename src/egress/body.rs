@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::credential::Cover;
 use super::upstream::Lease;
 
 /// What a sender may let pass between two frames.
@@ -27,6 +28,8 @@ pub(super) struct Through {
     idle: Pin<Box<Sleep>>,
     /// What the server's connection is kept for.
     lease: Option<Lease>,
+    /// What the run may not see of it; present for answers of hosts that a credential is for.
+    cover: Option<Cover>,
 }
 
 impl Outgoing {
@@ -36,16 +39,17 @@ impl Outgoing {
 
     /// Of a request.
     pub(super) fn up(from: Incoming) -> Self {
-        Self::through(from, None)
+        Self::through(from, None, None)
     }
 
     /// Of an answer, which came on a connection that can be used again when this has been read.
-    pub(super) fn down(from: Incoming, lease: Lease) -> Self {
-        Self::through(from, Some(lease))
+    pub(super) fn down(from: Incoming, lease: Lease, cover: Cover) -> Self {
+        let cover = Some(cover).filter(|it| !it.is_empty());
+        Self::through(from, Some(lease), cover)
     }
 
-    fn through(from: Incoming, lease: Option<Lease>) -> Self {
-        Self::Through(Box::new(Through { from, idle: Box::pin(sleep(IDLE)), lease }))
+    fn through(from: Incoming, lease: Option<Lease>, cover: Option<Cover>) -> Self {
+        Self::Through(Box::new(Through { from, idle: Box::pin(sleep(IDLE)), lease, cover }))
     }
 }
 
@@ -66,7 +70,7 @@ impl Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Words(words) => words.is_none(),
-            Self::Through(through) => through.from.is_end_stream(),
+            Self::Through(through) => through.cover.is_none() && through.from.is_end_stream(),
         }
     }
 
@@ -82,6 +86,12 @@ impl Body for Outgoing {
 }
 
 impl Through {
+    /// What was held back until the end.
+    fn rest(&mut self) -> Option<io::Result<Frame<Bytes>>> {
+        let rest = self.cover.take()?.rest();
+        (!rest.is_empty()).then(|| Ok(Frame::data(rest.into())))
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.from).poll_frame(context) else {
             ready!(self.idle.as_mut().poll(context));
@@ -91,13 +101,16 @@ impl Through {
         Poll::Ready(match frame {
             None => {
                 self.lease = None;
-                None
+                self.rest()
             }
             Some(Err(error)) => Some(Err(io::Error::other(error))),
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => Some(Ok(Frame::data(data))),
+                Ok(data) => Some(Ok(Frame::data(match &mut self.cover {
+                    None => data,
+                    Some(cover) => cover.pass(&data).into(),
+                }))),
                 // After a body comes nothing that counts, from either side.
-                Err(_) if self.lease.is_some() => None,
+                Err(_) if self.lease.is_some() => self.rest(),
                 Err(_) => Some(Err(io::Error::other("headers after the body"))),
             },
         })

@@ -64,7 +64,8 @@ pub(super) async fn serve(client: TcpStream, state: Rc<State>) {
 /// The destinations of a connection that is read; nothing for one that is carried unread, or that
 /// will be refused.
 pub(super) fn read(wanted: &Wanted, port: u16, state: &State) -> Option<Allowed> {
-    state.plan.decide(wanted, port).ok().filter(|to| state.plan.inspects(to))
+    let to = state.plan.decide(wanted, port).ok()?;
+    (state.plan.inspects(&to) || state.plan.lends(wanted)).then_some(to)
 }
 
 /// What a connection begins as.

@@ -21,6 +21,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::connection::{self, Closed};
+use super::credential::Leases;
 use super::dns::{self, Answer, Asked};
 use super::meter::{Cut, Meters, Way};
 use super::names::Names;
@@ -59,6 +60,7 @@ pub(super) struct State {
     pub(super) level: Level,
     pub(super) meters: RefCell<Meters>,
     pub(super) resolver: Resolver,
+    pub(super) leases: Leases,
     /// Present where something is read.
     pub(super) tls: Option<Tls>,
     /// Room for connections that are read, each of which takes memory.
@@ -356,13 +358,14 @@ impl State {
         (meters, tls): (Meters, Option<Tls>),
         sockets: &[OwnedFd],
     ) -> Self {
-        let Start { plan, level } = start;
+        let Start { plan, level, lent } = start;
         Self {
             meters: RefCell::new(meters),
             resolver: Resolver::new(plan.nameservers.clone(), hosts),
             names: RefCell::new(Names::new(plan.pool)),
             denials: RefCell::default(),
             tls,
+            leases: Leases::new(lent),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             v6: sockets.iter().any(is_v6),
             plan,
@@ -480,7 +483,8 @@ impl State {
             0 => Vec::new(),
             _ => vec![format!("{more} more connections or names were refused on the way out")],
         };
-        Seen { denials: list, traffic, notes, names: self.known(names) }
+        let leases = self.leases.seen(&self.plan.credentials);
+        Seen { denials: list, traffic, notes, names: self.known(names), leases }
     }
 }
 

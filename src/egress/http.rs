@@ -27,6 +27,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::body::Outgoing;
 use super::connection::Closed;
+use super::credential::{Cover, in_clear, is_clear};
 use super::gateway::State;
 use super::hello;
 use super::inspect::{HEAD_BYTES_MAX, HEADERS_MAX};
@@ -209,12 +210,19 @@ impl Talk {
     }
 
     async fn answered(&self, request: Request<Incoming>) -> Response<Outgoing> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let has_body = !body.is_end_stream();
         let Self { target, to, state, .. } = self;
-        if let Err(why) = judge(&head, has_body, target, (&state.plan, to)) {
+        let credentials = &state.plan.credentials;
+        let lends = state.plan.lends(&target.wanted);
+        let judged = judge(&head, has_body, target, (&state.plan, to))
+            .and_then(|()| state.leases.give(credentials, target, &mut head));
+        if let Err(why) = judged {
             let denial = state.refused_request(head.method.as_str(), target, &why);
             return refusal(StatusCode::FORBIDDEN, &denial.rule, &denial.reason, has_body);
+        }
+        if lends {
+            in_clear(&mut head.headers);
         }
         let answer = self.upstream.ask(&head, has_body.then_some(body)).await;
         let (answer, lease) = match answer {
@@ -222,9 +230,16 @@ impl Talk {
             Err(closed) => return self.not_answered(closed, has_body),
         };
         let (parts, body) = answer.into_parts();
-        let mut response = Response::new(Outgoing::down(body, lease));
+        if lends && !is_clear(&parts.headers) {
+            let why = "its answer is encoded, and could show what was lent to it".to_owned();
+            return self.not_answered(Refused::Unreachable(why).into(), has_body);
+        }
+        let cover = Cover::new(state.leases.covered(credentials, &target.wanted));
+        let mut headers = returned(&parts.headers);
+        cover.headers(&mut headers);
+        let mut response = Response::new(Outgoing::down(body, lease, cover));
         *response.status_mut() = parts.status;
-        *response.headers_mut() = returned(&parts.headers);
+        *response.headers_mut() = headers;
         response
     }
 

@@ -259,6 +259,7 @@ mod tests {
             nameservers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
             pool: Pool::USUAL,
             trust: Vec::new(),
+            credentials: Vec::new(),
         }
     }
 

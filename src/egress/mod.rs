@@ -16,6 +16,7 @@
 mod body;
 mod confine;
 mod connection;
+mod credential;
 mod dns;
 mod gateway;
 mod hello;
@@ -46,7 +47,9 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
+pub use credential::Lent;
 pub use gateway::stage;
+pub use wire::LeaseSeen;
 
 use self::wire::{Start, Word};
 use crate::model::{Denial, Layer, Level, Traffic};
@@ -101,14 +104,20 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Names by their numbers in the pool, of those that were asked for.
     pub names: BTreeMap<u32, String>,
+    /// How often each credential was used.
+    pub leases: Vec<LeaseSeen>,
 }
 
 /// Starts the gateway. It gets ready by itself meanwhile.
-pub fn start(plan: &EgressPlan, level: Level) -> Result<Gateway, EgressError> {
+pub fn start(plan: &EgressPlan, lent: Vec<Lent>, level: Level) -> Result<Gateway, EgressError> {
     let failed = |doing| move |source: io::Error| EgressError::Start { doing, source };
-    let words = postcard::to_stdvec(&Start { plan: plan.clone(), level })
+    let mut words = postcard::to_stdvec(&Start { plan: plan.clone(), level, lent })
         .map_err(|error| EgressError::Plan(error.to_string()))?;
-    let file = sealed(&words).map_err(failed("writing its plan"))?;
+    let file = sealed(&words);
+    // Secrets are in it.
+    words.fill(0);
+    std::hint::black_box(&words);
+    let file = file.map_err(failed("writing its plan"))?;
     let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
     let (channel, theirs) = pair.map_err(|errno| failed("making a socket pair")(errno.into()))?;
     let counters = counters(plan).map_err(failed("making a file for its counters"))?;
@@ -206,12 +215,10 @@ impl Gateway {
         // Fails only when it has ended already.
         drop(self.process.kill());
         let mut report = match heard {
-            Ok(Some(Word::Report(report))) => Report {
-                denials: report.denials,
-                traffic: report.traffic,
-                notes: report.notes,
-                names: report.names.into_iter().collect(),
-            },
+            Ok(Some(Word::Report(report))) => {
+                let wire::Seen { denials, traffic, notes, names, leases } = report;
+                Report { denials, traffic, notes, names: names.into_iter().collect(), leases }
+            }
             Ok(Some(Word::Ready { .. } | Word::Failed(_)) | None) | Err(_) => {
                 let traffic = self.left_behind();
                 Report { denials: vec![self.lost()], traffic, ..Report::default() }

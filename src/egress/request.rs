@@ -179,7 +179,7 @@ fn query_methods(query: &str) -> impl Iterator<Item = String> {
 }
 
 /// Percent-decoded once.
-fn decoded(text: &str) -> String {
+pub(super) fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, more @ ..] = rest {

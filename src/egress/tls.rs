@@ -19,6 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use super::credential::base64;
 use crate::plan::egress::Wanted;
 
 /// Certificates that are kept; more names than this are certified each time.
@@ -131,24 +132,10 @@ pub(super) fn server_name(wanted: &Wanted) -> Result<ServerName<'static>, String
 
 /// RFC 7468.
 fn pem(der: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const LINE: usize = 64;
-    let mut letters = Vec::new();
-    for three in der.chunks(3) {
-        let mut bits = 0;
-        for place in 0..3 {
-            bits = bits << 8 | u32::from(three.get(place).copied().unwrap_or(0));
-        }
-        for place in 0..4 {
-            let index = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
-            let filled = place <= three.len();
-            let letter = LETTERS.get(index).copied().filter(|_| filled).unwrap_or(b'=');
-            letters.push(char::from(letter));
-        }
-    }
     let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for line in letters.chunks(LINE) {
-        text.extend(line);
+    for line in base64(der).chunks(LINE) {
+        text.extend(line.iter().copied().map(char::from));
         text.push('\n');
     }
     text.push_str("-----END CERTIFICATE-----\n");

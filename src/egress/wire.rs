@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::credential::Lent;
 use crate::model::{Denial, Level, Traffic};
 use crate::plan::egress::EgressPlan;
 
@@ -26,6 +27,8 @@ pub(super) const COUNTERS: &[u8] = b"c";
 pub(super) struct Start {
     pub(super) plan: EgressPlan,
     pub(super) level: Level,
+    /// In the order of the plan's credentials.
+    pub(super) lent: Vec<Lent>,
 }
 
 /// What the gateway says.
@@ -49,6 +52,7 @@ pub(super) struct Seen {
     pub(super) notes: Vec<String>,
     /// Those that were asked for.
     pub(super) names: Vec<(u32, String)>,
+    pub(super) leases: Vec<LeaseSeen>,
 }
 
 /// The end, with the names that are wanted, as far as they fit.
@@ -62,6 +66,16 @@ pub(super) fn end(names: &[u32]) -> Vec<u8> {
 pub(super) fn wanted(bytes: &[u8]) -> Option<Vec<u32>> {
     let list = bytes.strip_prefix(&[END])?;
     Some(postcard::from_bytes(list).unwrap_or_default())
+}
+
+/// What became of one credential in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSeen {
+    pub name: String,
+    /// Requests that carried the secret.
+    pub used: u64,
+    /// Requests in which the placeholder was where it does not belong.
+    pub refused: u64,
 }
 
 impl Word {

@@ -15,12 +15,14 @@ use super::learn::Lessons;
 use super::profiles::profile_for;
 use super::record::{redact, word};
 use super::{EngineError, Surroundings};
+use crate::launch::Filling;
 use crate::launch::gate::{Became, ExecAnswer, Look};
 use crate::ledger::{Answer, Exec, ExecCount, Judged, Ledger, Outcome as Seen, Record, Tally};
 use crate::model::{
     Arg, Denial, ExecFact, Image, Layer, Level, ProgramFact, ProgramLocation, Request,
 };
 use crate::plan::SandboxPlan;
+use crate::plan::egress::CredentialPlan;
 use crate::policy::shell::{self, Foreseen};
 use crate::policy::{self, Dealing, ExecVerdict, Fetched, Lesson, Starter};
 use crate::profile::Profile;
@@ -126,6 +128,18 @@ impl<'a> Keeper<'a> {
             reaches_out,
             broken,
         })
+    }
+
+    /// The variables as they really are, now that what stands for credentials is known.
+    pub(super) fn fill(&mut self, credentials: &[CredentialPlan], filling: &Filling) {
+        for name in credentials.iter().filter_map(|it| it.variable.as_ref()) {
+            if let Some(value) = self.own.environment.get_mut(name)
+                && let Some(marked) = value.as_str()
+                && let Ok(filled) = Arg::try_from(&*filling.filled(marked))
+            {
+                *value = filled;
+            }
+        }
     }
 
     /// Decides about one program.

@@ -7,7 +7,7 @@ use super::gate::Keeper;
 use super::inside::Inside;
 use super::learn::Lessons;
 use super::quota::Quotas;
-use super::record::{conclude, decision, quarantined, redact, start_record};
+use super::record::{conclude, decision, ended_leases, issued, quarantined, redact, start_record};
 use super::repository::Beside;
 use super::way_out::WayOut;
 use super::{EngineError, Ready, Surroundings};
@@ -58,9 +58,15 @@ pub(super) fn launch(
         Some(it) => (it.watched_root(), it.watched(&watched), it.guarded(guarded)),
     };
     drop((permit, profile));
-    let way_out = RefCell::new(WayOut::start(&plan)?);
+    let way_out = RefCell::new(WayOut::start(&plan, around)?);
+    let credentials =
+        plan.network.egress.iter().flat_map(|it| it.credentials.clone()).collect::<Vec<_>>();
+    if !credentials.is_empty() {
+        ledger.borrow_mut().append(around.now, &issued(&run, &credentials))?;
+    }
     let gateway = way_out.borrow().channel()?;
     let filling = way_out.borrow_mut().filling(&plan)?;
+    keeper.borrow_mut().fill(&credentials, &filling);
     let watch = RefCell::new(None);
     let arm = || -> Result<(), WatchError> {
         let state = &around.directories.state;
@@ -120,6 +126,7 @@ pub(super) fn launch(
         notes.extend(seen.notes);
     }
     let network = seen.traffic;
+    let leases = ended_leases(&run, &credentials, &seen.leases);
     let (status, mut records) = match keeper.into_inner().finish() {
         Ok((records, refused)) => {
             denials.extend(refused);
@@ -154,6 +161,7 @@ pub(super) fn launch(
         records.extend(seen.records);
     }
     records.extend(quarantined(&run, &undone)?);
+    records.extend(leases);
     for denial in &mut denials {
         redact(denial, &request.argv);
     }

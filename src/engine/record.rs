@@ -5,13 +5,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{EngineError, Surroundings};
+use crate::egress::LeaseSeen;
 use crate::launch::LaunchError;
 use crate::launch::watched::Undone;
 use crate::ledger::{
-    Answer, Decision, DenialSeen, ExecEnd, ExecStart, Ledger, Quarantine, Record, Redactor,
+    Answer, Decision, DenialSeen, ExecEnd, ExecStart, Lease, LeaseEvent, Ledger, Quarantine,
+    Record, Redactor,
 };
 use crate::model::{Arg, Denial, Digest, Outcome, Request, Status, Usage, printable};
 use crate::plan::SandboxPlan;
+use crate::plan::egress::CredentialPlan;
 use crate::profile::Profile;
 
 /// The facts that every decision record has, whatever was decided.
@@ -140,6 +143,38 @@ pub(super) fn quarantined(run: &str, undone: &[Undone]) -> Result<Vec<Record>, E
             }))
         })
         .collect()
+}
+
+/// That credentials were lent, before anything can use them.
+pub(super) fn issued(run: &str, plans: &[CredentialPlan]) -> Vec<Record> {
+    plans.iter().map(|it| lease(run, it, LeaseEvent::Issued, 1)).collect()
+}
+
+/// What became of them. Every lease ends with its run.
+pub(super) fn ended_leases(run: &str, plans: &[CredentialPlan], seen: &[LeaseSeen]) -> Vec<Record> {
+    let mut records = Vec::new();
+    for plan in plans {
+        let counts = seen.iter().find(|it| it.name == plan.name);
+        let (used, refused) = counts.map_or((0, 0), |it| (it.used, it.refused));
+        if used > 0 {
+            records.push(lease(run, plan, LeaseEvent::Used, used));
+        }
+        if refused > 0 {
+            records.push(lease(run, plan, LeaseEvent::Refused, refused));
+        }
+        records.push(lease(run, plan, LeaseEvent::Expired, 1));
+    }
+    records
+}
+
+fn lease(run: &str, plan: &CredentialPlan, event: LeaseEvent, count: u64) -> Record {
+    Record::Credential(Lease {
+        run: run.to_owned(),
+        credential: plan.name.clone(),
+        host: plan.host.to_string(),
+        event,
+        count,
+    })
 }
 
 pub(super) fn word(path: &Path) -> Result<Arg, EngineError> {

@@ -7,8 +7,8 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use super::EngineError;
-use crate::egress::{self, Gateway, Report};
+use super::{EngineError, Surroundings, lend};
+use crate::egress::{self, Gateway, LeaseSeen, Report};
 use crate::launch::Filling;
 use crate::ledger::{Connect, Record};
 use crate::model::{Attempt, Attempts, Denial, Level, Protocol, Traffic};
@@ -24,6 +24,7 @@ pub(super) struct WayOut {
     level: Level,
     egress: Option<EgressPlan>,
     gateway: Option<Gateway>,
+    placeholders: BTreeMap<String, String>,
 }
 
 /// What happened on the way out, and before it.
@@ -34,14 +35,25 @@ pub(super) struct Seen {
     pub(super) notes: Vec<String>,
     /// Who wanted what was refused.
     pub(super) records: Vec<Record>,
+    /// How often each credential was used.
+    pub(super) leases: Vec<LeaseSeen>,
 }
 
 impl WayOut {
     /// Starts the gateway, if the plan needs one. It gets ready by itself.
-    pub(super) fn start(plan: &SandboxPlan) -> Result<Self, EngineError> {
-        let egress = plan.network.egress.clone();
-        let gateway = egress.as_ref().map(|it| egress::start(it, plan.level)).transpose()?;
-        Ok(Self { level: plan.level, egress, gateway })
+    pub(super) fn start(plan: &SandboxPlan, around: &Surroundings) -> Result<Self, EngineError> {
+        let mut way_out = Self {
+            level: plan.level,
+            egress: plan.network.egress.clone(),
+            gateway: None,
+            placeholders: BTreeMap::new(),
+        };
+        if let Some(egress) = &way_out.egress {
+            let lent = lend::lend(&egress.credentials, around)?;
+            way_out.placeholders = lend::placeholders(&egress.credentials, &lent);
+            way_out.gateway = Some(egress::start(egress, lent, plan.level)?);
+        }
+        Ok(way_out)
     }
 
     /// Where the sandbox's sockets go.
@@ -63,7 +75,7 @@ impl WayOut {
             authorities.push(b'\n');
         }
         authorities.extend(gateway.authority()?);
-        Ok(Filling { authorities })
+        Ok(Filling { authorities, placeholders: std::mem::take(&mut self.placeholders) })
     }
 
     /// The command may start only when the gateway has confined itself.
@@ -73,15 +85,15 @@ impl WayOut {
 
     /// Ends the gateway, and puts together what it saw and what the gate heard.
     pub(super) fn finish(self, run: &str, attempts: Attempts) -> Seen {
-        let Self { level, egress, gateway } = self;
+        let Self { level, egress, gateway, .. } = self;
         let number = |it: &Attempt| egress.as_ref()?.pool.name_at(it.address);
         let all = attempts.refused.iter().chain(&attempts.made);
         let wanted: BTreeSet<u32> = all.filter_map(number).collect();
         let wanted: Vec<u32> = wanted.into_iter().collect();
         let report = gateway.map(|it| it.finish(&wanted)).unwrap_or_default();
-        let Report { denials, traffic, notes, names } = report;
+        let Report { denials, traffic, notes, names, leases } = report;
         let named = Named { level, egress: egress.as_ref(), names };
-        let mut seen = Seen { denials, traffic, notes, records: Vec::new() };
+        let mut seen = Seen { denials, traffic, notes, records: Vec::new(), leases };
         for denial in &mut seen.denials {
             let asked = attempts.made.iter().find(|it| named.object(it) == denial.object);
             if let Some(attempt) = asked {

@@ -235,6 +235,13 @@ fn what(body: &Body) -> String {
             Some(place) => format!("quarantine {} in {place}: {}", it.path, it.reason),
             None => format!("quarantine removed {}: {}", it.path, it.reason),
         },
+        Body::Record(Record::Credential(it)) => format!(
+            "credential {} {} for {}, {}",
+            it.credential,
+            it.event.name(),
+            it.host,
+            counted(it.count, "time")
+        ),
         Body::Record(Record::Session(it)) => {
             let id = it.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
             let of = it.of.as_ref().map(|of| format!(" of {of}")).unwrap_or_default();

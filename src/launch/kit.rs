@@ -105,6 +105,7 @@ pub(super) enum Operation {
     Text {
         path: CString,
         text: Vec<u8>,
+        mode: u32,
         /// The mount point is made first; otherwise it exists in what lies below.
         make: bool,
     },
@@ -296,8 +297,11 @@ fn operation(
             let text = match late {
                 None => text.clone().into_bytes(),
                 Some(Late::Authorities) => filling.authorities.clone(),
+                Some(Late::Placeholders) => filling.filled(text).into_bytes(),
             };
-            Operation::Text { path, text, make }
+            // Some programs do not read what others may.
+            let mode = if *late == Some(Late::Placeholders) { 0o400 } else { 0o444 };
+            Operation::Text { path, text, mode, make }
         }
         What::Masked { kind } => {
             Operation::Masked { path, directory: *kind == PathKind::Directory }
@@ -394,8 +398,10 @@ pub(super) fn limits(plan: &SandboxPlan) -> Vec<(u32, u64)> {
 }
 
 /// The program with its words and its complete environment.
-pub(super) fn image(plan: &SandboxPlan) -> Result<Image, LaunchError> {
+pub(super) fn image(plan: &SandboxPlan, filling: &Filling) -> Result<Image, LaunchError> {
     let command = &plan.command;
+    let credentials = plan.network.egress.iter().flat_map(|it| &it.credentials);
+    let late: Vec<&String> = credentials.filter_map(|it| it.variable.as_ref()).collect();
     let argv = command.argv.iter().map(|it| c_string(it.as_bytes())).collect::<Result<_, _>>()?;
     let envp = command
         .environment
@@ -403,7 +409,10 @@ pub(super) fn image(plan: &SandboxPlan) -> Result<Image, LaunchError> {
         .map(|(name, variable)| {
             let mut text = name.clone().into_bytes();
             text.push(b'=');
-            text.extend_from_slice(variable.value.as_bytes());
+            match variable.value.as_str().filter(|_| late.contains(&name)) {
+                Some(marked) => text.extend_from_slice(filling.filled(marked).as_bytes()),
+                None => text.extend_from_slice(variable.value.as_bytes()),
+            }
             c_string(&text)
         })
         .collect::<Result<_, _>>()?;

@@ -136,6 +136,16 @@ pub struct Launch<'a> {
 pub struct Filling {
     /// The certificates that programs of the run believe.
     pub authorities: Vec<u8>,
+    /// What stands for credentials, by its mark in the texts of the plan.
+    pub placeholders: std::collections::BTreeMap<String, String>,
+}
+
+impl Filling {
+    /// A text of the plan with them.
+    pub fn filled(&self, text: &str) -> String {
+        let put = |text: String, (mark, value): (&String, &String)| text.replace(mark, value);
+        self.placeholders.iter().fold(text.to_owned(), put)
+    }
 }
 
 impl std::fmt::Debug for Launch<'_> {
@@ -315,7 +325,7 @@ fn prepare(
             .iter()
             .map(|it| Instruction { code: it.code, if_true: it.jt, if_false: it.jf, k: it.k })
             .collect(),
-        image: kit::image(plan)?,
+        image: kit::image(plan, &launch.filling)?,
         cgroup: None,
         places: kit::places(plan)?,
     };

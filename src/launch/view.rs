@@ -104,7 +104,9 @@ fn carry_out(operation: &Operation, base: &Base) -> Result<Option<OwnedFd>, Errn
             mask(target.as_fd(), c"", *directory, base)?;
             leave_open(target);
         }
-        Operation::Text { path, text: words, make } => text(path, words, *make, base)?,
+        Operation::Text { path, text: words, mode, make } => {
+            text(path, (words, *mode), *make, base)?;
+        }
         Operation::Again { path, identity, read_only } => {
             let target = descriptor::open_beneath(base.root.as_fd(), path)?;
             if let Some((device, inode)) = identity {
@@ -228,10 +230,10 @@ fn mask(
 }
 
 /// Attaches a new file with this text, which nobody can write to.
-fn text(path: &CStr, words: &[u8], make: bool, base: &Base) -> Result<(), Errno> {
+fn text(path: &CStr, (words, mode): (&[u8], u32), make: bool, base: &Base) -> Result<(), Errno> {
     let here = base.root.as_raw_fd();
     let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_NOFOLLOW;
-    let file = descriptor::open_at(here, TEXT_FILE, flags, 0o444)?;
+    let file = descriptor::open_at(here, TEXT_FILE, flags, mode)?;
     descriptor::write_all(file.as_fd(), words)?;
     // The root cannot become read-only while somebody could still write there.
     drop(file);

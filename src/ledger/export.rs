@@ -82,6 +82,7 @@ fn ocsf(entry: &Entry) -> Value {
         Body::Control(it) => control(entry, it),
         Body::Record(
             Record::Session(_)
+            | Record::Credential(_)
             | Record::ProfileLoad(_)
             | Record::ExecCount(_)
             | Record::Connect(_)

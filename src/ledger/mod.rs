@@ -40,7 +40,8 @@ pub use line::{Body, Entry, RECORD_BYTES_MAX};
 pub use read::{Follow, decided, show, tail};
 pub use record::{
     Answer, Connect, Control, Decision, DenialSeen, Exec, ExecCount, ExecEnd, ExecStart, Judged,
-    LearnObserved, Outcome, ProfileLoad, Quarantine, Record, SessionAct, SessionVerb, Tally,
+    LearnObserved, Lease, LeaseEvent, Outcome, ProfileLoad, Quarantine, Record, SessionAct,
+    SessionVerb, Tally,
 };
 pub use redact::{Redactor, is_redacted};
 pub use verify::{Anchor, Fault, Problem, Report, verify};

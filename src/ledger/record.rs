@@ -35,6 +35,8 @@ pub enum Record {
     Denial(Box<DenialSeen>),
     #[serde(rename = "quarantine")]
     Quarantine(Quarantine),
+    #[serde(rename = "credential")]
+    Credential(Lease),
     #[serde(rename = "session")]
     Session(Box<SessionAct>),
     #[serde(rename = "profile.load")]
@@ -202,6 +204,39 @@ pub struct DenialSeen {
     pub denial: Denial,
 }
 
+/// What happened to a credential that was lent to a run. Nothing here says what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub run: String,
+    pub credential: String,
+    /// The one host that it is for.
+    pub host: String,
+    pub event: LeaseEvent,
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeaseEvent {
+    Issued,
+    /// In so many requests.
+    Used,
+    /// The placeholder was where it does not belong.
+    Refused,
+    Expired,
+}
+
+impl LeaseEvent {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Used => "used",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// Something the run left at a protected name, which was put aside when it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
@@ -304,6 +339,7 @@ impl Record {
             Self::ExecEnd(_) => "exec.end",
             Self::Denial(_) => "denial",
             Self::Quarantine(_) => "quarantine",
+            Self::Credential(_) => "credential",
             Self::Session(_) => "session",
             Self::ProfileLoad(_) => "profile.load",
         }
@@ -321,6 +357,7 @@ impl Record {
             Self::ExecEnd(it) => Some(&it.run),
             Self::Denial(it) => Some(&it.run),
             Self::Quarantine(it) => Some(&it.run),
+            Self::Credential(it) => Some(&it.run),
             Self::Session(_) | Self::ProfileLoad(_) => None,
         }
     }
@@ -356,6 +393,7 @@ impl Record {
                 let moved = it.moved_to.as_mut().map_or(0, |path| by.word(path));
                 by.word(&mut it.path) + moved + by.text(&mut it.reason)
             }
+            Self::Credential(it) => by.text(&mut it.credential) + by.text(&mut it.host),
             Self::Session(it) => {
                 let paths: usize = it.paths.iter_mut().map(|path| by.word(path)).sum();
                 paths + by.word(&mut it.base) + by.text(&mut it.session)

@@ -42,8 +42,7 @@ pub fn compile(
     }
     let egress = egress::compile(profile, host)?;
     let files = egress.as_ref().map(EgressPlan::own_files);
-    let authorities = files.as_ref().and_then(|it| it.authorities.as_ref());
-    let environment = environment::build(permit, request, profile, host, authorities)?;
+    let environment = environment::build(permit, request, profile, host, egress.as_ref())?;
     let View { entries, watched, absent } = view::build(profile, request, host, workspace, files)?;
     entries.iter().try_for_each(as_text)?;
     let program = program(request, &entries)?;

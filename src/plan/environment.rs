@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use super::egress::{AUTHORITIES, VARIABLES};
+use super::egress::{AUTHORITIES, EgressPlan, VARIABLES};
 use super::paths::expand;
 use super::{PlanError, Variable};
 use crate::model::{Arg, HostFacts, Origin, Request};
@@ -78,7 +78,7 @@ pub(super) fn build(
     request: &Request,
     profile: &Profile,
     host: &HostFacts,
-    authorities: Option<&Origin>,
+    egress: Option<&EgressPlan>,
 ) -> Result<Variables, PlanError> {
     let mut variables = passed(request, profile)?;
     for toolchain in &profile.filesystem.toolchains {
@@ -92,8 +92,15 @@ pub(super) fn build(
     for (name, value) in own(request, profile, host)? {
         set(&mut variables, name, &value, &Origin::built_in("every run has its own"))?;
     }
-    for (name, because) in VARIABLES.iter().zip(authorities.into_iter().cycle()) {
+    let files = egress.map(EgressPlan::own_files);
+    let authorities = files.and_then(|it| it.authorities);
+    for (name, because) in VARIABLES.iter().zip(authorities.iter().cycle()) {
         set(&mut variables, name, AUTHORITIES, because)?;
+    }
+    for credential in egress.iter().flat_map(|it| &it.credentials) {
+        if let Some(name) = &credential.variable {
+            choose(&mut variables, name, &credential.mark(), &credential.because)?;
+        }
     }
     if !variables.contains_key("TERM") {
         set(&mut variables, "TERM", "dumb", &Origin::built_in("the caller's did not pass"))?;

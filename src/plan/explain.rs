@@ -204,6 +204,19 @@ fn way_out(egress: &EgressPlan) -> Vec<Line<'_>> {
         Some(max) => lines.push(limit("connections", max, "all destinations together")),
         None => lines.push(("connections unlimited".to_owned(), &[])),
     }
+    for it in &egress.credentials {
+        let seen = it.variable.iter().map(|name| format!("`${name}`"));
+        let seen = seen.chain(it.decoys.iter().map(|it| format!("`~/{}`", it.file())));
+        let text = format!(
+            "credential `{}` for {} to {}, in the header `{}`; the command sees a placeholder in {}",
+            it.name,
+            list(&it.methods),
+            it.host,
+            it.header,
+            list(&seen.collect::<Vec<_>>())
+        );
+        lines.push((text, std::slice::from_ref(&it.because)));
+    }
     let (gateway, _) = egress.pool.gateway();
     let proxy = Pool::PROXY_PORT;
     lines.push((
@@ -312,6 +325,9 @@ impl fmt::Display for ViewEntry {
                 write!(f, ": devices of its own, shared memory of {shm} in {files} files")
             }
             What::Text { late: None, .. } => f.write_str(": a file of the run's own, read"),
+            What::Text { late: Some(Late::Placeholders), .. } => {
+                f.write_str(": placeholders of credentials, read")
+            }
             What::Text { late: Some(Late::Authorities), .. } => {
                 f.write_str(": the host's authorities and one of the run's own, read")
             }

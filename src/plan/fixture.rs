@@ -82,6 +82,7 @@ pub(super) fn bare(level: Level) -> Profile {
             download_max: None,
             connections_max: None,
         },
+        credentials: Vec::new(),
         syscalls: Syscalls { table: Table::Strict, origin: origin(3, "no network families") },
         limits: Limits {
             wall: limit(Span(60_000)),

@@ -199,6 +199,8 @@ pub enum What {
 pub enum Late {
     /// The certificates that this host believes, and that of the run's own authority.
     Authorities,
+    /// The text, with the placeholders of its credentials.
+    Placeholders,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -99,7 +99,7 @@ pub(super) fn build(
     merge(&mut ground, &request.workspace);
     shared_tmp(profile, host, &mut ground);
     if let Some(files) = files {
-        own_files(files, host, &mut ground)?;
+        own_files(files, host, &home, &mut ground)?;
     }
     link(&mut ground, links);
     mount_points_exist(&ground, host)?;
@@ -412,7 +412,12 @@ fn shared_tmp(profile: &Profile, host: &HostFacts, ground: &mut Ground) {
 
 /// Puts the run's own `/etc/resolv.conf` where the host's leads to, which is often in `/run`, and
 /// the certificates that are believed inside where the host has its own.
-fn own_files(files: OwnFiles, host: &HostFacts, ground: &mut Ground) -> Result<(), PlanError> {
+fn own_files(
+    files: OwnFiles,
+    host: &HostFacts,
+    home: &Path,
+    ground: &mut Ground,
+) -> Result<(), PlanError> {
     let fact = host.path(Path::new(RESOLVER)).filter(|it| it.canonical_kind == PathKind::File);
     let Some(fact) = fact else {
         return Err(PlanError::Entry {
@@ -424,6 +429,11 @@ fn own_files(files: OwnFiles, host: &HostFacts, ground: &mut Ground) -> Result<(
     let path = fact.canonical.clone();
     let what = What::Text { text: files.resolver, late: None };
     ground.insert(path.clone(), ViewEntry { path, what, because: vec![files.because] });
+    for (name, text, because) in files.decoys {
+        let path = home.join(name);
+        let what = What::Text { text, late: Some(Late::Placeholders) };
+        ground.insert(path.clone(), ViewEntry { path, what, because });
+    }
     let Some(because) = files.authorities else { return Ok(()) };
     let stores = egress::stores(host).map(Path::to_path_buf);
     for path in stores.chain([PathBuf::from(AUTHORITIES)]) {

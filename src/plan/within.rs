@@ -156,6 +156,10 @@ fn other_excess(inner: &SandboxPlan, outer: &SandboxPlan) -> Vec<String> {
         let known = theirs.iter().any(|it| destination.is_within(it));
         check(known, format!("the host `{}` is reachable", destination.to));
     }
+    let lent = outer.network.egress.as_ref().map_or(&[][..], |it| &it.credentials);
+    for credential in inner.network.egress.iter().flat_map(|it| &it.credentials) {
+        check(lent.contains(credential), format!("the credential `{}` is lent", credential.name));
+    }
     let (ours, theirs) = (&inner.landlock, &outer.landlock);
     check(
         theirs.handled_net & !ours.handled_net == 0 && theirs.scoped & !ours.scoped == 0,

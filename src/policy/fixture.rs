@@ -53,6 +53,7 @@ pub(super) fn profile() -> Profile {
             download_max: None,
             connections_max: None,
         },
+        credentials: Vec::new(),
         syscalls: Syscalls { table: Table::Strict, origin: origin() },
         limits: Limits {
             wall: limit(Span(1)),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::commands;
+use super::credential::{Credential, credential};
 use super::library::Library;
 use super::read::Node;
 use super::resolve::{Force, Item, RuleInForce};
@@ -56,6 +57,7 @@ impl Maker<'_> {
             exec,
             environment: self.environment(),
             network: self.network(),
+            credentials: self.credentials()?,
             syscalls: self.syscalls()?,
             limits: self.limits()?,
             output: self.output()?,
@@ -298,6 +300,21 @@ impl Maker<'_> {
             download_max: self.some_limit("network.budget.download", Bytes),
             connections_max: self.some_limit("network.budget.connections", Count),
         }
+    }
+
+    fn credentials(&mut self) -> Option<Vec<Credential>> {
+        let mut credentials: Vec<Credential> = Vec::new();
+        for item in self.force.items("credential") {
+            let origin = self.origin(item, "credential");
+            let made = credential(&item.node, &item.name, origin, self.report)?;
+            if credentials.iter().any(|it| it.name == made.name) {
+                let message = format!("there are two credentials `{}`", made.name);
+                self.report.error(&item.node.place, message);
+                return None;
+            }
+            credentials.push(made);
+        }
+        Some(credentials)
     }
 
     fn syscalls(&mut self) -> Option<Syscalls> {

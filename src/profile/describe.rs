@@ -237,6 +237,12 @@ fn sections() -> Vec<Key> {
             environment(),
         ),
         section("network", "Where a command may connect to.", network()),
+        key(
+            "credential",
+            "A secret that is lent to a run without being shown to it.",
+            list(Shape::Table(credential())),
+            Merge::List(Adding::Widens),
+        ),
         section(
             "syscalls",
             "The system call filter.",
@@ -407,6 +413,30 @@ fn network() -> Vec<Key> {
             list(Shape::Table(destination)),
             Merge::List(Adding::Widens),
         ),
+    ]
+}
+
+fn credential() -> Vec<Key> {
+    let source = vec![
+        file("file", "A file of your own that nobody else may read.", Shape::Text(Text::ReadPath)),
+        file("variable", "A variable of whoever starts rung.", Shape::Text(Text::Variable)),
+        file("command", "A program of the host that prints it.", list(Shape::Text(Text::Sentence))),
+    ];
+    vec![
+        required("name", "What it is called in records.", Shape::Text(Text::Name)),
+        required("host", "The one host name that it is for.", Shape::Text(Text::Host)),
+        required("methods", "With which it may be used.", list(Shape::Text(Text::Method))),
+        required("header", "The header that carries it.", Shape::Text(Text::Sentence)),
+        file("format", "The header's value; `{}` is the secret.", Shape::Text(Text::Sentence)),
+        file("login", "The login name beside it in `.netrc`.", Shape::Text(Text::Name)),
+        required("source", "Where rung takes it from.", Shape::Table(source)),
+        file("variable", "The variable with a placeholder.", Shape::Text(Text::Variable)),
+        file(
+            "decoy",
+            "Files with a placeholder in the run's home.",
+            list(Shape::Choice(&["netrc", "npmrc"])),
+        ),
+        required("because", "The reason for lending it.", Shape::Text(Text::Sentence)),
     ]
 }
 

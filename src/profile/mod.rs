@@ -12,6 +12,7 @@ mod assemble;
 #[cfg(rung_built)]
 mod built_in;
 mod commands;
+mod credential;
 mod describe;
 mod encoded;
 mod index;
@@ -32,6 +33,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use credential::{Credential, Decoy, Source as SecretSource};
 pub use index::RuleIndex;
 pub use rule::{
     Argument, Class, Decision, Example, OptionSpec, Power, Program, Rule, Style, ValueType,
@@ -131,6 +133,8 @@ pub struct Profile {
     pub exec: Exec,
     pub environment: Environment,
     pub network: Network,
+    /// What is lent to a run without being shown to it.
+    pub credentials: Vec<Credential>,
     pub syscalls: Syscalls,
     pub limits: Limits,
     pub output: Output,

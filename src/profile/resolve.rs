@@ -504,7 +504,7 @@ fn items_of(said: &Node, because: Option<&str>) -> Vec<Item> {
     };
     match &said.value {
         Value::List(list) => {
-            let keys = ["path", "host", "id", "name"];
+            let keys = ["path", "name", "host", "id"];
             let name = |it: &Node| {
                 let name = it.text().or_else(|| keys.iter().find_map(|key| it.text_of(key)));
                 name.map_or_else(|| it.texts_of("name").join(", "), str::to_owned)

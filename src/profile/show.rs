@@ -318,6 +318,7 @@ fn lines(profile: &Profile) -> Vec<Line> {
         lines.entry("environment.set", name, setting.value.clone(), &setting.origin);
     }
     network(&profile.network, &mut lines);
+    credentials(profile, &mut lines);
     let table = match profile.syscalls.table {
         Table::Strict => "strict",
         Table::Standard => "standard",
@@ -441,6 +442,13 @@ fn says(rule: &Rule) -> String {
         format!(" started by {}", rule.started_by.join(" "))
     };
     format!("{decision} {}{by} ({}{undo})", rule.programs.join(" "), word(rule.power))
+}
+
+fn credentials(profile: &Profile, lines: &mut Lines) {
+    for it in &profile.credentials {
+        let ends = format!("{} for {} {}", it.name, it.methods.join(" "), it.host);
+        lines.entry("credential", &it.name, ends, &it.origin);
+    }
 }
 
 fn network(network: &Network, lines: &mut Lines) {

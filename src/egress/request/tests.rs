@@ -25,6 +25,7 @@ fn plan(methods: &[&str]) -> EgressPlan {
         nameservers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
         pool: Pool::USUAL,
         trust: Vec::new(),
+        credentials: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! alone, so that `rung explain` and the gateway cannot differ. Destinations only allow: where
 //! several mean the same name, what each of them limits holds.
 
+mod credential;
 mod request;
 mod trust;
 
@@ -19,6 +20,7 @@ use crate::model::{
     Origin, Ports, Range, classify,
 };
 use crate::profile::{Destination, Limit, Profile, Table};
+pub use credential::{CredentialPlan, Decoy, Source};
 pub use request::READING;
 pub(super) use trust::{AUTHORITIES, VARIABLES, found as stores};
 pub use trust::{STORES, TRUST_BYTES_MAX};
@@ -43,6 +45,7 @@ pub struct EgressPlan {
     pub pool: Pool,
     /// Files of the host with the certificates that the gateway believes, where it reads TLS.
     pub trust: Vec<PathBuf>,
+    pub credentials: Vec<CredentialPlan>,
 }
 
 /// One destination of the profile.
@@ -187,6 +190,8 @@ pub enum Refused {
     NoHttp(&'static str),
     /// The server does not show that it is the one.
     Unproven(String),
+    /// A placeholder where it does not belong.
+    Credential { name: String, how: String, because: Origin },
 }
 
 /// What can be said of a connection before it is made.
@@ -206,6 +211,8 @@ pub(super) struct OwnFiles {
     pub(super) because: Origin,
     /// Where something is read: the first destination that asks for it.
     pub(super) authorities: Option<Origin>,
+    /// Below the home directory: each with its text.
+    pub(super) decoys: Vec<(&'static str, String, Vec<Origin>)>,
 }
 
 /// The lines by which a profile lets its runs reach a name or an address at a port.
@@ -229,6 +236,7 @@ pub fn would(profile: &Profile, wanted: &str, port: u16) -> Result<Vec<Origin>, 
         nameservers: Vec::new(),
         pool: Pool::USUAL,
         trust: Vec::new(),
+        credentials: Vec::new(),
     };
     let allowed = plan.decide(&wanted, port)?;
     Ok(plan.of(&allowed).map(|it| it.because.clone()).collect())
@@ -300,11 +308,13 @@ impl EgressPlan {
         let resolver = format!("nameserver {}\n", self.pool.gateway().0);
         // Never empty, so there is a first.
         let because = self.destinations.first().map(|it| it.because.clone());
-        let read = self.destinations.iter().find(|it| it.is_inspected());
+        let read = self.destinations.iter().find(|it| it.is_inspected()).map(|it| &it.because);
+        let lent = self.credentials.first().map(|it| &it.because);
         OwnFiles {
             resolver,
             because: because.unwrap_or_else(|| Origin::built_in("names")),
-            authorities: read.map(|it| it.because.clone()),
+            authorities: read.or(lent).cloned(),
+            decoys: self.decoys(),
         }
     }
 
@@ -335,11 +345,12 @@ impl EgressPlan {
             (To::Name(_) | To::Range(_), _) => false,
         });
         let denial = why.denial(level, wanted, port);
-        let origin = if let Refused::Method { because, .. } = why {
-            Some(because.clone())
-        } else {
-            listed.map(|it| it.because.clone())
-        };
+        let origin =
+            if let Refused::Method { because, .. } | Refused::Credential { because, .. } = why {
+                Some(because.clone())
+            } else {
+                listed.map(|it| it.because.clone())
+            };
         Denial { origin, ..denial }
     }
 }
@@ -416,6 +427,7 @@ impl Refused {
     fn rule(&self) -> &'static str {
         match self {
             Self::Method { .. } | Self::Trick(_) | Self::NoHttp(_) => "network.destination.methods",
+            Self::Credential { .. } => "credential",
             Self::Unlisted
             | Self::NoWayOut
             | Self::Port
@@ -434,6 +446,7 @@ impl Refused {
             Self::Method { .. } => "ask with a method that is listed",
             Self::Trick(_) => "say what is meant in the first line of an ordinary request",
             Self::NoHttp(_) => "speak HTTP to this host",
+            Self::Credential { .. } => "use the placeholder only where the profile says",
             Self::Unproven(_) => "leave it; what answers there is not the host",
             Self::Unlisted
             | Self::NoWayOut
@@ -488,6 +501,9 @@ impl Refused {
             Self::Unproven(why) => {
                 (format!("the server does not prove that it is `{wanted}`: {why}"), None)
             }
+            Self::Credential { name, how, .. } => {
+                (format!("the placeholder of credential `{name}` is misused: {how}"), None)
+            }
             Self::NoHttp(how) => {
                 (format!("`{wanted}` may only be asked by HTTP requests, and {how}"), None)
             }
@@ -502,7 +518,16 @@ pub(super) fn compile(
 ) -> Result<Option<EgressPlan>, PlanError> {
     let destinations = profile.network.destinations.iter().map(|it| one(it, profile.level));
     let destinations = destinations.collect::<Result<Vec<_>, _>>()?;
-    let Some(first) = destinations.first() else { return Ok(None) };
+    let Some(first) = destinations.first() else {
+        return match profile.credentials.first() {
+            None => Ok(None),
+            Some(it) => Err(PlanError::Entry {
+                name: it.name.clone(),
+                because: it.origin.clone(),
+                why: format!("no `network.destination` lists its host `{}`", it.host),
+            }),
+        };
+    };
     if profile.syscalls.table == Table::Strict {
         return Err(PlanError::Entry {
             name: first.to.to_string(),
@@ -525,15 +550,17 @@ pub(super) fn compile(
         });
     }
     let network = &profile.network;
-    let plan = EgressPlan {
+    let mut plan = EgressPlan {
         upload_max: network.upload_max.as_ref().map(limited),
         download_max: network.download_max.as_ref().map(limited),
         connections_max: network.connections_max.as_ref().map(limited),
         nameservers: host.nameservers.clone(),
         pool: Pool::USUAL,
         trust: trust::of(host),
+        credentials: Vec::new(),
         destinations,
     };
+    plan.credentials = credential::compile(profile, &plan)?;
     let ports = plan.ports().len();
     match plan.destinations.last() {
         Some(last) if ports > PORTS_MAX => Err(PlanError::Entry {

@@ -18,7 +18,7 @@ impl EgressPlan {
 
     /// Whether there is anything to read.
     pub fn reads(&self) -> bool {
-        self.destinations.iter().any(DestinationPlan::is_inspected)
+        !self.credentials.is_empty() || self.destinations.iter().any(DestinationPlan::is_inspected)
     }
 
     /// Whether a request with this method may go on.

@@ -28,6 +28,7 @@ fn plan(destinations: Vec<DestinationPlan>) -> EgressPlan {
         nameservers: Vec::new(),
         pool: Pool::USUAL,
         trust: Vec::new(),
+        credentials: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use super::fixture::{
 };
 use super::*;
 use crate::model::{Cause, HostFacts, Mechanism, Ports, Probe, Request};
-use crate::profile::{OnGap, Profile, Setting, WorkspaceMode};
+use crate::profile::{Credential, Decoy, OnGap, Profile, SecretSource, Setting, WorkspaceMode};
 
 mod order;
 mod refusals;
@@ -614,6 +614,55 @@ fn level_5_only_reads() {
     profile.network.destinations.push(asked_with("orders.example.org", &["POST"]));
     let error = plan_of(&request(profile.level), &profile, &host).unwrap_err().to_string();
     assert!(error.contains("level 5 only reads"), "{error}");
+}
+
+/// The plan says where the secret comes from and where it goes, and has neither it nor what stands
+/// for it.
+#[test]
+fn a_credential_is_a_mark_in_the_plan() {
+    let mut profile = profile(Level::TestExecution);
+    profile.network.destinations.push(asked_with("*.example.org", &[]));
+    profile.credentials.push(Credential {
+        name: "telemetry".to_owned(),
+        host: "a.example.org".to_owned(),
+        methods: vec!["GET".to_owned(), "POST".to_owned()],
+        header: "authorization".to_owned(),
+        format: "Bearer {}".to_owned(),
+        login: "rung".to_owned(),
+        source: SecretSource::Variable("OUTSIDE".to_owned()),
+        variable: Some("TOKEN".to_owned()),
+        decoys: vec![Decoy::Netrc, Decoy::Npmrc],
+        origin: origin(70, "reading"),
+    });
+    let host = with_names();
+    let plan = plan_of(&request(profile.level), &profile, &host).unwrap();
+    let mark = "{placeholder of telemetry}";
+    assert_eq!(plan.command.environment.get("TOKEN").unwrap().value.to_string(), mark);
+    check(&plan, "/home/u/.netrc", "`/home/u/.netrc`: placeholders of credentials, read");
+    let text = |path: &str| {
+        let found = plan.view.iter().find(|it| it.path == std::path::Path::new(path)).unwrap();
+        let What::Text { text, .. } = &found.what else { panic!("{found:?}") };
+        text.clone()
+    };
+    assert_eq!(
+        text("/home/u/.netrc"),
+        format!("machine a.example.org login rung password {mark}\n")
+    );
+    assert_eq!(text("/home/u/.npmrc"), format!("//a.example.org/:_authToken={mark}\n"));
+    assert!(explain(&plan).contains("credential `telemetry` for GET and POST to a.example.org"));
+    let egress = plan.network.egress.as_ref().unwrap();
+    assert!(egress.reads() && plan.command.environment.contains_key("SSL_CERT_FILE"));
+    let without =
+        SandboxPlan { network: NetworkPlan { loopback: None, egress: None }, ..plan.clone() };
+    let excess = within(&plan, &without).unwrap_err();
+    assert!(
+        excess.iter().any(|it| it.contains("the credential `telemetry` is lent")),
+        "{excess:?}"
+    );
+
+    profile.credentials[0].host = "b.example.net".to_owned();
+    let error = plan_of(&request(profile.level), &profile, &host).unwrap_err().to_string();
+    assert!(error.contains("lists its host `b.example.net`"), "{error}");
 }
 
 #[test]
