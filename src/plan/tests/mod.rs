@@ -637,7 +637,7 @@ fn a_credential_is_a_mark_in_the_plan() {
     let host = with_names();
     let plan = plan_of(&request(profile.level), &profile, &host).unwrap();
     let mark = "{placeholder of telemetry}";
-    assert_eq!(plan.command.environment.get("TOKEN").unwrap().value.to_string(), mark);
+    assert_eq!(plan.command.environment["TOKEN"].value.to_string(), mark);
     check(&plan, "/home/u/.netrc", "`/home/u/.netrc`: placeholders of credentials, read");
     let text = |path: &str| {
         let found = plan.view.iter().find(|it| it.path == std::path::Path::new(path)).unwrap();
