@@ -66,8 +66,9 @@ impl Person {
 
 /// A command whose terminal is `slave`, which controls its session.
 fn command(slave: OwnedFd, program: &[&str]) -> Child {
-    Command::new("setsid")
-        .args(["--ctty", "--wait"])
+    // What runs the tests may have been started with these ignored, and a shell keeps that for ever.
+    Command::new("env")
+        .args(["--default-signal=INT,QUIT", "setsid", "--ctty", "--wait"])
         .args(program)
         .stdin(slave.try_clone().unwrap())
         .stdout(slave.try_clone().unwrap())
