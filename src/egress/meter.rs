@@ -239,27 +239,24 @@ mod tests {
     use super::*;
     use crate::model::{HostName, HostPattern};
     use crate::plan::Limited;
-    use crate::plan::egress::{DestinationPlan, Pool, To, Wanted};
+    use crate::plan::egress::{DestinationPlan, To, Wanted};
 
     fn plan(upload: Option<u64>, total: Option<u64>, rate: Option<u64>) -> EgressPlan {
         let because = Origin::built_in("the test");
+        let destination = DestinationPlan {
+            to: To::Name(HostPattern::parse("a.test").unwrap()),
+            ports: crate::model::Ports::new(80, 80).into_iter().collect(),
+            addresses: Vec::new(),
+            rate: rate.map(Bytes),
+            upload_max: upload.map(Bytes),
+            methods: Vec::new(),
+            because: because.clone(),
+        };
         EgressPlan {
-            destinations: vec![DestinationPlan {
-                to: To::Name(HostPattern::parse("a.test").unwrap()),
-                ports: crate::model::Ports::new(80, 80).into_iter().collect(),
-                addresses: Vec::new(),
-                rate: rate.map(Bytes),
-                upload_max: upload.map(Bytes),
-                methods: Vec::new(),
-                because: because.clone(),
-            }],
             upload_max: total.map(|it| Limited { max: Bytes(it), because: because.clone() }),
-            download_max: None,
             connections_max: Some(Limited { max: Count(2), because }),
             nameservers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
-            pool: Pool::USUAL,
-            trust: Vec::new(),
-            credentials: Vec::new(),
+            ..EgressPlan::to(vec![destination])
         }
     }
 

@@ -16,10 +16,10 @@ use super::profiles::profile_for;
 use super::record::{redact, word};
 use super::{EngineError, Surroundings};
 use crate::launch::Filling;
-use crate::launch::gate::{Became, ExecAnswer, Look};
+use crate::launch::gate::{Became, ExecAnswer};
 use crate::ledger::{Answer, Exec, ExecCount, Judged, Ledger, Outcome as Seen, Record, Tally};
 use crate::model::{
-    Arg, Denial, ExecFact, Image, Layer, Level, ProgramFact, ProgramLocation, Request,
+    Arg, Denial, ExecFact, Image, Layer, Level, Look, ProgramFact, ProgramLocation, Request,
 };
 use crate::plan::SandboxPlan;
 use crate::plan::egress::CredentialPlan;
@@ -154,14 +154,14 @@ impl<'a> Keeper<'a> {
     /// Refuses what came from another machine, whatever the rules say.
     fn unfetched(&mut self, fact: &ExecFact, look: &Look<'_>) -> Option<Denial> {
         let (_, fetched) = self.fetched.as_mut()?;
+        if !self.reaches_out && fetched.is_empty() {
+            return None;
+        }
         let dealing = match (&self.profile, &fact.image) {
             (Some(profile), Image::File(program)) => Dealing::of(program, profile),
             (None, _) => self.own.dealing,
             (Some(_), Image::Nameless { .. } | Image::Unreadable { .. }) => Dealing::default(),
         };
-        if !self.reaches_out && fetched.is_empty() {
-            return None;
-        }
         let what = fetched.weigh(fact, dealing, look)?;
         let why = format!("{what} came from another machine, and what is fetched is not started");
         let next = "read it, and say what it would do; a person who has read it too can start it, \

@@ -17,7 +17,7 @@ impl Surroundings {
     pub fn settings(&self) -> Result<Settings, EngineError> {
         let read = |directory: &Path| {
             let path = directory.join(profile::SETTINGS_FILE);
-            match read_small(&path) {
+            match read_text(&path) {
                 Ok(text) => Ok(Some(profile::Source { name: path.display().to_string(), text })),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(EngineError::Read { path, source }),
@@ -76,19 +76,24 @@ pub(super) fn profile_for(
 }
 
 /// The text of a regular file that is no larger than a person would write it.
-fn read_small(path: &Path) -> io::Result<String> {
+fn read_text(path: &Path) -> io::Result<String> {
     const BYTES_MAX: u64 = 4 << 20;
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    io::read_to_string(read_small(path, 0, BYTES_MAX)?.as_slice())
+}
+
+/// What is in a regular file of at most so many bytes, opened with these flags as well.
+pub(super) fn read_small(path: &Path, flags: i32, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     // One byte more than allowed shows that there is more.
-    let count = file.take(BYTES_MAX + 1).read_to_string(&mut text)?;
-    if u64::try_from(count).is_ok_and(|it| it > BYTES_MAX) {
-        return Err(io::Error::other(format!("it is larger than {BYTES_MAX} bytes")));
+    let count = file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(count).is_ok_and(|it| it > bytes_max) {
+        return Err(io::Error::other(format!("it is larger than {bytes_max} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// The profile files of a directory, by name; a directory that does not exist has none.
@@ -106,7 +111,7 @@ fn sources(directory: &Path, prefix: &str) -> Result<Vec<profile::Source>, Engin
         if !wanted || path.extension() != Some(OsStr::new("toml")) {
             continue;
         }
-        let text = read_small(&path).map_err(|error| failed(&path, error))?;
+        let text = read_text(&path).map_err(|error| failed(&path, error))?;
         found.push(profile::Source { name: path.display().to_string(), text });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{EngineError, Surroundings};
-use crate::model::{Arg, Ids, Level, ProgramFact, ProgramLocation, Request, Streams, Tree};
+use crate::model::{
+    Arg, Ids, Level, ProgramFact, ProgramLocation, Request, Streams, Tree, lexical,
+};
 use crate::policy::{self, Verdict, words};
 use crate::profile::{Ladder, Profile};
 
@@ -160,7 +162,11 @@ fn program(word: Option<&Arg>, profile: &Profile) -> ProgramFact {
     let spelled = word.map(|it| PathBuf::from(it.as_os_str())).unwrap_or_default();
     let plain = spelled.components().count() == 1
         && matches!(spelled.components().next(), Some(Component::Normal(_)));
-    let path = if plain { Path::new("/usr/bin").join(&spelled) } else { lexical(&spelled) };
+    let path = if plain {
+        Path::new("/usr/bin").join(&spelled)
+    } else {
+        lexical(&Path::new(WORKSPACE).join(&spelled))
+    };
     let below = |tree: &str| match tree.strip_prefix("~/") {
         Some(rest) => path.starts_with(Path::new(HOME).join(rest)),
         None => path.starts_with(tree),
@@ -185,19 +191,6 @@ fn program(word: Option<&Arg>, profile: &Profile) -> ProgramFact {
         setid: false,
         executable: true,
     }
-}
-
-/// The path from the workspace, with `.` and `..` resolved by name.
-fn lexical(spelled: &Path) -> PathBuf {
-    let mut path = PathBuf::new();
-    for part in Path::new(WORKSPACE).join(spelled).components() {
-        match part {
-            Component::ParentDir => drop(path.pop()),
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => path.push(part),
-        }
-    }
-    path
 }
 
 // ---- the file

@@ -32,7 +32,9 @@ pub(super) use self::opens::Opens;
 use self::resolve::{Program, Resolved, View};
 use self::task::{Memory, PATH_BYTES_MAX, Words};
 use super::passed;
-use crate::model::{Ancestor, Arg, Attempts, Denial, ExecFact, Image, Layer, Level, Object, Spot};
+use crate::model::{
+    Ancestor, Arg, Attempts, Denial, ExecFact, Image, Layer, Level, Look, Object, Spot,
+};
 use crate::plan::egress::EgressPlan;
 use crate::plan::{ExecPlan, SandboxPlan, Table};
 use crate::sys::descriptor::{self, Identity};
@@ -81,9 +83,6 @@ pub enum Became {
     /// It was loaded, and killed before its first instruction.
     Killed,
 }
-
-/// Says what lies somewhere as a task sees it that calls exec: a file or a pipe, or nothing.
-pub type Look<'a> = dyn Fn(Spot<'_>) -> Option<Object> + 'a;
 
 /// Who decides about the programs of a run, and who is told.
 pub struct Judge<'a> {
@@ -625,17 +624,17 @@ impl Program {
 
 /// The file or the pipe that lies somewhere as the task sees it.
 fn seen(task: i32, root: BorrowedFd<'_>, spot: Spot<'_>) -> Option<Object> {
-    let opened;
-    let path = match spot {
-        Spot::Input => task::file(task, "fd/0"),
-        Spot::Output => task::file(task, "fd/1"),
+    let stream = |name| task::file(task, name).and_then(|it| descriptor::times_behind(&it));
+    let found = match spot {
+        Spot::Input => stream("fd/0"),
+        Spot::Output => stream("fd/1"),
         Spot::Path(path) => {
             let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-            opened = descriptor::open_inside(root, &path, libc::O_PATH).ok()?;
-            CString::new(format!("/proc/self/fd/{}", opened.as_raw_fd())).map_err(|_| Errno::EINVAL)
+            let opened = descriptor::open_inside(root, &path, libc::O_PATH).ok()?;
+            descriptor::times(opened.as_raw_fd(), c"", libc::AT_EMPTY_PATH)
         }
     };
-    let (found, born, written) = descriptor::times_behind(&path.ok()?).ok()?;
+    let (found, born, written) = found.ok()?;
     let holds_bytes = matches!(found.mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFIFO);
     holds_bytes.then_some(Object { device: found.device, inode: found.inode, born, written })
 }

@@ -50,6 +50,9 @@ pub struct Object {
     pub written: i64,
 }
 
+/// Says what lies somewhere as a task sees it that calls exec: a file or a pipe, or nothing.
+pub type Look<'a> = dyn Fn(Spot<'_>) -> Option<Object> + 'a;
+
 /// The object that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Image {

@@ -27,7 +27,7 @@ pub use arg::{Arg, NulByte, is_deceptive, printable};
 pub use attempt::{Attempt, Attempts, Protocol};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
-pub use exec::{Ancestor, Caller, ExecFact, Image, Object, Spot};
+pub use exec::{Ancestor, Caller, ExecFact, Image, Look, Object, Spot};
 pub use git_index::{Gitlinks, NotAnIndex, gitlinks};
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
@@ -36,7 +36,7 @@ pub use host_name::{HostName, HostPattern, NameError};
 pub use level::{Level, UnknownLevel};
 pub use origin::Origin;
 pub use outcome::{Changed, LayerUse, Outcome, Status, Traffic, Usage};
-pub use path_map::{PathMap, is_plain, lies_in, walk_order};
+pub use path_map::{PathMap, is_plain, lexical, lies_in, walk_order};
 pub use ports::{Ports, PortsError};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
 pub use request::{Ids, Repository, Request, Store, Streams, Tree};

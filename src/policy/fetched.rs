@@ -10,9 +10,10 @@
 //! manager installs. What fetched code can do is limited by the sandbox.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use crate::model::{Arg, ExecFact, Image, Object, ProgramFact, Spot};
+use crate::model::{Arg, ExecFact, Image, Look, Object, ProgramFact, Spot, lexical};
+use crate::policy::decide::final_name;
 use crate::profile::{Class, Decision, Power, Profile};
 
 /// Words of one command that are looked at.
@@ -65,10 +66,7 @@ impl Dealing {
     /// By the classes that the profile gives to the program's names.
     pub fn of(program: &ProgramFact, profile: &Profile) -> Self {
         let ProgramFact::Found { path, canonical, .. } = program else { return Self::default() };
-        let named = |it: &PathBuf| {
-            let name = it.file_name().and_then(|it| it.to_str())?;
-            Some(profile.exec.programs.get(name)?.class)
-        };
+        let named = |it: &PathBuf| Some(profile.exec.programs.get(final_name(it)?)?.class);
         let classes = [named(path), named(canonical)];
         Self {
             fetches: classes.contains(&Some(Class::Remote)),
@@ -99,12 +97,7 @@ impl Fetched {
 
     /// Takes note of an exec that is otherwise allowed. What is returned is something fetched that
     /// would run by it. `look` says what lies somewhere as the task sees it.
-    pub fn weigh(
-        &mut self,
-        fact: &ExecFact,
-        dealing: Dealing,
-        look: &dyn Fn(Spot<'_>) -> Option<Object>,
-    ) -> Option<String> {
+    pub fn weigh(&mut self, fact: &ExecFact, dealing: Dealing, look: &Look<'_>) -> Option<String> {
         self.settle(look);
         if let Some(path) = self.started(fact, look) {
             return Some(path.display().to_string());
@@ -146,12 +139,12 @@ impl Fetched {
     }
 
     /// Something fetched that a word names.
-    fn named(&self, fact: &ExecFact, look: &dyn Fn(Spot<'_>) -> Option<Object>) -> Option<PathBuf> {
+    fn named(&self, fact: &ExecFact, look: &Look<'_>) -> Option<PathBuf> {
         if self.objects.is_empty() {
             return None;
         }
         let words = fact.argv.iter().skip(1).take(WORDS_MAX);
-        let mut paths = words.map(|it| at(&fact.cwd, Path::new(it.as_os_str())));
+        let mut paths = words.map(|it| lexical(&fact.cwd.join(it.as_os_str())));
         paths.find(|it| look(Spot::Path(it)).is_some_and(|it| self.objects.contains(&key(&it))))
     }
 
@@ -186,7 +179,7 @@ impl Fetched {
     }
 
     /// Turns what was awaited at a path into the object that has come to lie there.
-    fn settle(&mut self, look: &dyn Fn(Spot<'_>) -> Option<Object>) {
+    fn settle(&mut self, look: &Look<'_>) {
         for (path, file) in &mut self.files {
             let Some(found) = look(Spot::Path(path)) else { continue };
             if file.is(&found) {
@@ -199,11 +192,7 @@ impl Fetched {
     }
 
     /// The fetched file that is started itself.
-    fn started<'f>(
-        &self,
-        fact: &'f ExecFact,
-        look: &dyn Fn(Spot<'_>) -> Option<Object>,
-    ) -> Option<&'f Path> {
+    fn started<'f>(&self, fact: &'f ExecFact, look: &Look<'_>) -> Option<&'f Path> {
         let image = match &fact.image {
             Image::File(program) => Some(program),
             Image::Nameless { .. } | Image::Unreadable { .. } => None,
@@ -247,7 +236,7 @@ fn targets(fact: &ExecFact) -> BTreeSet<PathBuf> {
         words.iter().copied().filter_map(last_name).filter_map(as_path).collect();
     let directories = std::iter::once(fact.cwd.clone()).chain(values.iter().cloned());
     let below = directories.flat_map(|it| names.iter().map(move |name| it.join(name)));
-    below.chain(values.iter().cloned()).map(|it| at(&fact.cwd, &it)).collect()
+    below.chain(values.iter().cloned()).map(|it| lexical(&fact.cwd.join(it))).collect()
 }
 
 /// What of an address names a file.
@@ -259,21 +248,6 @@ fn last_name(address: &[u8]) -> Option<&[u8]> {
 fn as_path(bytes: &[u8]) -> Option<PathBuf> {
     let text = Arg::new(bytes).ok()?;
     (!bytes.is_empty()).then(|| PathBuf::from(text.as_os_str()))
-}
-
-/// The path from the root, `.` and `..` taken out of its text.
-fn at(cwd: &Path, path: &Path) -> PathBuf {
-    let mut whole = PathBuf::new();
-    for part in cwd.join(path).components() {
-        match part {
-            Component::ParentDir => {
-                whole.pop();
-            }
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => whole.push(part),
-        }
-    }
-    whole
 }
 
 #[cfg(test)]

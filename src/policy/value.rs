@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::model::lexical;
 use crate::policy::{awk, sed};
 use crate::profile::{Decision, Entry, Profile, Rule, ValueType};
 
@@ -97,16 +98,7 @@ impl Place<'_> {
     /// The word as a path relative to the workspace, or absolute where it leads out of it, with
     /// `.` and `..` resolved by name only.
     pub(super) fn resolved(&self, word: &[u8]) -> PathBuf {
-        let mut path = PathBuf::new();
-        for part in self.cwd.join(OsStr::from_bytes(word)).components() {
-            match part {
-                Component::ParentDir => {
-                    path.pop();
-                }
-                Component::CurDir => {}
-                Component::Prefix(_) | Component::RootDir | Component::Normal(_) => path.push(part),
-            }
-        }
+        let path = lexical(&self.cwd.join(OsStr::from_bytes(word)));
         match path.strip_prefix(self.workspace) {
             Ok(inside) if inside.as_os_str().is_empty() => PathBuf::from("."),
             Ok(inside) => inside.to_path_buf(),

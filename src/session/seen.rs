@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use super::place::{Object, Sort, Tree, look_in};
 use super::store::{Backend, Session};
 use super::{SessionError, failed};
-use crate::model::{PathFact, PathKind};
+use crate::model::{PathFact, PathKind, lexical};
 
 /// A chain of links is never longer.
 const LINKS_MAX: usize = 8;
@@ -73,11 +73,11 @@ impl Sight {
 
     /// The object that a path of the tree leads to, if the layer has it, and its mode.
     pub fn object(&self, path: &Path) -> Result<Option<(PathFact, u32)>, SessionError> {
-        let mut path = plain(path);
+        let mut path = lexical(path);
         for _ in 0..LINKS_MAX {
             let Seen::This(fact, mode) = self.look(&path)? else { return Ok(None) };
             let Some(link) = fact.link else { return Ok(Some((fact, mode))) };
-            path = plain(&path.parent().unwrap_or(&self.base).join(link));
+            path = lexical(&path.parent().unwrap_or(&self.base).join(link));
         }
         Ok(None)
     }
@@ -90,21 +90,6 @@ impl Sight {
             Seen::Through => std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir()),
         })
     }
-}
-
-/// Without `.` and `..`, as words: nothing on the way is taken for a link.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                plain.pop();
-            }
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
-        }
-    }
-    plain
 }
 
 fn fact(object: &Object, path: &Path) -> io::Result<PathFact> {

@@ -172,15 +172,24 @@ pub(crate) fn identity_behind(path: &CStr) -> Result<Identity, Errno> {
     look(HERE, path, 0)
 }
 
-/// Identity of what `path` leads to, when it was made (0 where the file system does not say) and when
-/// its bytes were last written, both in nanoseconds since 1970 (`statx(2)`, Linux 4.11).
+/// [`times`] of what `path` leads to, also through a link that only the kernel can follow.
 pub(crate) fn times_behind(path: &CStr) -> Result<(Identity, i64, i64), Errno> {
+    times(HERE, path, 0)
+}
+
+/// Identity of an object, when it was made (0 where the file system does not say) and when its bytes
+/// were last written, both in nanoseconds since 1970 (`statx(2)`, Linux 4.11).
+pub(crate) fn times(
+    directory: RawFd,
+    path: &CStr,
+    flags: i32,
+) -> Result<(Identity, i64, i64), Errno> {
     // SAFETY: all-zero bytes are a valid `struct statx`, which is integers only.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
     let arguments = [
-        word(HERE),
+        word(directory),
         path.as_ptr().expose_provenance(),
-        0,
+        word(flags),
         (libc::STATX_BASIC_STATS | libc::STATX_BTIME) as usize,
         (&raw mut found).expose_provenance(),
         0,

@@ -6,27 +6,20 @@ use hyper::Request;
 
 use super::*;
 use crate::model::{HostPattern, Origin};
-use crate::plan::egress::{DestinationPlan, Pool, To};
+use crate::plan::egress::{DestinationPlan, To};
 
 fn plan(methods: &[&str]) -> EgressPlan {
-    EgressPlan {
-        destinations: vec![DestinationPlan {
-            to: To::Name(HostPattern::parse("a.test").unwrap()),
-            ports: crate::model::Ports::new(8080, 8080).into_iter().collect(),
-            addresses: Vec::new(),
-            rate: None,
-            upload_max: None,
-            methods: methods.iter().map(|it| (*it).to_owned()).collect(),
-            because: Origin::built_in("the test"),
-        }],
+    let destination = DestinationPlan {
+        to: To::Name(HostPattern::parse("a.test").unwrap()),
+        ports: crate::model::Ports::new(8080, 8080).into_iter().collect(),
+        addresses: Vec::new(),
+        rate: None,
         upload_max: None,
-        download_max: None,
-        connections_max: None,
-        nameservers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
-        pool: Pool::USUAL,
-        trust: Vec::new(),
-        credentials: Vec::new(),
-    }
+        methods: methods.iter().map(|it| (*it).to_owned()).collect(),
+        because: Origin::built_in("the test"),
+    };
+    let nameservers = vec![(Ipv4Addr::LOCALHOST, 53).into()];
+    EgressPlan { nameservers, ..EgressPlan::to(vec![destination]) }
 }
 
 fn target() -> Target {

@@ -228,16 +228,7 @@ pub fn would(profile: &Profile, wanted: &str, port: u16) -> Result<Vec<Origin>, 
         Ok(address) => Wanted::Address(address.to_canonical()),
         Err(_) => Wanted::Name(HostName::parse(wanted.as_bytes()).map_err(Refused::NoName)?),
     };
-    let plan = EgressPlan {
-        destinations,
-        upload_max: None,
-        download_max: None,
-        connections_max: None,
-        nameservers: Vec::new(),
-        pool: Pool::USUAL,
-        trust: Vec::new(),
-        credentials: Vec::new(),
-    };
+    let plan = EgressPlan::to(destinations);
     let allowed = plan.decide(&wanted, port)?;
     Ok(plan.of(&allowed).map(|it| it.because.clone()).collect())
 }
@@ -266,6 +257,20 @@ pub fn foresee(egress: Option<&EgressPlan>, address: IpAddr, port: u16) -> Fores
 }
 
 impl EgressPlan {
+    /// A way to these destinations, without limits of the whole, and with nobody to ask for names.
+    pub(crate) fn to(destinations: Vec<DestinationPlan>) -> Self {
+        Self {
+            destinations,
+            upload_max: None,
+            download_max: None,
+            connections_max: None,
+            nameservers: Vec::new(),
+            pool: Pool::USUAL,
+            trust: Vec::new(),
+            credentials: Vec::new(),
+        }
+    }
+
     /// Whether the name is worth an address: some destination means it, at whatever port.
     pub fn knows(&self, name: &HostName) -> bool {
         self.destinations.iter().any(|it| it.means_name(name))
@@ -555,10 +560,8 @@ pub(super) fn compile(
         download_max: network.download_max.as_ref().map(limited),
         connections_max: network.connections_max.as_ref().map(limited),
         nameservers: host.nameservers.clone(),
-        pool: Pool::USUAL,
         trust: trust::of(host),
-        credentials: Vec::new(),
-        destinations,
+        ..EgressPlan::to(destinations)
     };
     plan.credentials = credential::compile(profile, &plan)?;
     let ports = plan.ports().len();

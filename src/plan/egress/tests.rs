@@ -19,19 +19,6 @@ fn asked_with(host: &str, ports: &[u16], addresses: &[&str], methods: &[&str]) -
     one(&destination, Level::TestExecution).unwrap()
 }
 
-fn plan(destinations: Vec<DestinationPlan>) -> EgressPlan {
-    EgressPlan {
-        destinations,
-        upload_max: None,
-        download_max: None,
-        connections_max: None,
-        nameservers: Vec::new(),
-        pool: Pool::USUAL,
-        trust: Vec::new(),
-        credentials: Vec::new(),
-    }
-}
-
 fn name(text: &str) -> Wanted {
     Wanted::Name(HostName::parse(text.as_bytes()).unwrap())
 }
@@ -41,7 +28,7 @@ fn address(text: &str) -> Wanted {
 }
 
 fn usual() -> EgressPlan {
-    plan(vec![
+    EgressPlan::to(vec![
         destination("packages.example.org", &[443], &[]),
         destination("*.example.org", &[443, 80], &[]),
         destination("db.internal", &[5432], &["10.1.0.0/16"]),
@@ -88,7 +75,7 @@ fn a_range_of_ports_allows_each_of_them_and_is_within_a_wider_one() {
         ports: vec![Ports::parse(ports).unwrap()],
         ..destination("a.example.org", &[443], &[])
     };
-    let plan = plan(vec![of("8000-8999")]);
+    let plan = EgressPlan::to(vec![of("8000-8999")]);
     for (port, allowed) in [(7999, false), (8000, true), (8999, true), (9000, false)] {
         assert_eq!(plan.decide(&name("a.example.org"), port).is_ok(), allowed, "{port}");
     }
@@ -139,7 +126,7 @@ fn a_bare_address_is_reached_only_where_a_destination_names_its_range() {
 
 #[test]
 fn no_destination_means_that_nothing_is_reached() {
-    let empty = plan(Vec::new());
+    let empty = EgressPlan::to(Vec::new());
     assert_eq!(empty.decide(&name("example.org"), 443), Err(Refused::Unlisted));
     assert_eq!(empty.decide(&address("8.8.8.8"), 443), Err(Refused::Unlisted));
 }
@@ -199,7 +186,7 @@ fn a_refusal_says_which_line_would_allow_it() {
 /// Each of them limits, as with everything else that several destinations say.
 #[test]
 fn a_request_is_allowed_by_every_destination_that_has_methods() {
-    let plan = plan(vec![
+    let plan = EgressPlan::to(vec![
         destination("*.example.org", &[443], &[]),
         asked_with("a.example.org", &[443], &[], &["GET", "POST"]),
         asked_with("*.example.org", &[80, 443], &[], &["GET", "HEAD"]),
