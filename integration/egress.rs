@@ -9,6 +9,7 @@ mod http;
 mod load;
 mod network;
 mod secure;
+mod shop;
 mod table;
 mod tls;
 mod world;
@@ -241,8 +242,10 @@ fn loopback_inside_stays_the_runs_own() {
     let net = Net::new();
     let place = net.place("");
     let port = net.port.to_string();
-    for address in ["127.0.0.1", "::1", "localhost", "0.0.0.0"] {
-        assert_eq!(probe(&place, &["fetch", address, &port]).end().code(), REFUSED, "{address}");
+    for address in ["127.0.0.1", "::1", "localhost", "0.0.0.0", "rung"] {
+        let ended = probe(&place, &["fetch", address, &port]).end();
+        assert_eq!(ended.code(), REFUSED, "{address}");
+        assert_eq!(ended.outcome().denials, [], "{address}");
     }
     assert_eq!(net.connections(), 0);
 }

@@ -38,10 +38,29 @@ struct Seen {
     received: usize,
 }
 
+/// What a server has, by path.
+pub(super) type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// A server that has files has nothing else.
+pub(super) fn found(files: &Files, path: &str) -> Option<Vec<u8>> {
+    let files = lock(files);
+    match files.get(path.split('?').next().unwrap_or_default()) {
+        Some(bytes) => Some(bytes.clone()),
+        None => files.is_empty().then(|| BODY.into()),
+    }
+}
+
+/// As the clients want to be told.
+pub(super) fn kind_of(path: &str) -> &'static str {
+    if path.ends_with('/') { "text/html" } else { "application/octet-stream" }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Net {
     seen: Arc<Mutex<Seen>>,
     zone: Arc<Mutex<BTreeMap<String, Says>>>,
+    /// By path, with what the server that answers to HTTP says instead of [`BODY`].
+    files: Files,
     /// Of the server that answers to HTTP, on both families.
     pub(super) port: u16,
     /// Of one that takes everything and says how much that was.
@@ -74,6 +93,7 @@ impl Net {
         let net = Self {
             seen: Arc::default(),
             zone: Arc::default(),
+            files: Arc::default(),
             port,
             sink: sink.local_addr().unwrap().port(),
             resetter: resetter.local_addr().unwrap().port(),
@@ -121,13 +141,18 @@ impl Net {
                 _ => return,
             }
         }
-        lock(&self.seen).requests.push(String::from_utf8_lossy(&head).into_owned());
-        let length = BODY.len();
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        lock(&self.seen).requests.push(head);
+        let body = found(&self.files, &path);
+        let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
+        let (body, kind) = (body.unwrap_or_default(), kind_of(&path));
+        let length = body.len();
         let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
-             Connection: close\r\n\r\n{BODY}"
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n"
         );
-        drop(stream.write_all(answer.as_bytes()));
+        drop(stream.write_all(&[answer.as_bytes(), &body].concat()));
     }
 
     fn swallow(&self, mut stream: TcpStream) {
@@ -179,6 +204,11 @@ impl Net {
 
     pub(super) fn name(&self, name: &str, says: Says) {
         lock(&self.zone).insert(name.to_owned(), says);
+    }
+
+    /// From now on the server has these, and nothing else.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
     }
 
     pub(super) fn questions(&self) -> Vec<String> {

@@ -2,6 +2,7 @@
 //! for what.
 
 use std::convert::Infallible;
+use std::fs;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +19,8 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::task::{LocalSet, spawn_local};
 use tokio_rustls::TlsAcceptor;
 
-use super::network::BODY;
+use super::network::{Files, found, kind_of};
+use crate::harness::{Place, put};
 
 #[derive(Debug, Clone)]
 pub(super) struct Secure {
@@ -26,6 +28,7 @@ pub(super) struct Secure {
     /// The certificate of its authority, as text.
     pub(super) authority: String,
     pub(super) seen: Arc<Mutex<Vec<String>>>,
+    pub(super) files: Files,
 }
 
 #[derive(Clone, Copy)]
@@ -75,7 +78,12 @@ impl Secure {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = Self { port, authority: text(authority.der()), seen: Arc::default() };
+        let server = Self {
+            port,
+            authority: text(authority.der()),
+            seen: Arc::default(),
+            files: Arc::default(),
+        };
         let own = server.clone();
         std::thread::spawn(move || own.serve(listener, config));
         server
@@ -115,15 +123,30 @@ impl Secure {
             seen += &[name.as_str(), ": ", value.to_str().unwrap(), "\n"].concat();
         }
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
-        let body = if request.uri().path() == "/echo" { seen } else { BODY.to_owned() };
+        let path = request.uri().path();
+        let body = match path {
+            "/echo" => Some(seen.into_bytes()),
+            _ => found(&self.files, path),
+        };
+        let status = if body.is_some() { 200 } else { 404 };
+        let body = body.unwrap_or_default();
         let half = body.len() / 2;
-        let parts = [&body.as_bytes()[..half], &body.as_bytes()[half..]];
+        let parts = [&body[..half], &body[half..]];
         let parts = parts.map(Bytes::copy_from_slice).to_vec();
-        let mut response = Response::builder();
+        let mut response = Response::builder().status(status).header("content-type", kind_of(path));
         if let Some(value) = request.headers().get("authorization") {
             response = response.header("x-echo", value);
         }
         response.body(Parts(parts)).unwrap()
+    }
+
+    /// Runs of this place believe its authority.
+    pub(super) fn trusted_by(&self, place: &Place) {
+        let authority = place.home.join(".config/rung/authority.pem");
+        put(&authority, &self.authority);
+        let config = place.home.join(".config/rung/config.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        put(&config, &format!("{text}authorities = \"{}\"\n", authority.display()));
     }
 
     /// `h2 GET /path` and the headers of each request since the last time.

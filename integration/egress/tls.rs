@@ -9,7 +9,7 @@ use std::fs;
 use super::network::{BODY, Net, Says, V4, probe};
 use super::secure::Secure;
 use super::{allow_client, denied};
-use crate::harness::{Ended, Place, has_by_chance, put};
+use crate::harness::{Ended, Place, has_by_chance};
 
 /// A place where `r.test` can only be read, and `o.test` be asked anything.
 pub(super) fn place(net: &Net, server: &Secure, more: &str) -> Place {
@@ -23,11 +23,7 @@ pub(super) fn place(net: &Net, server: &Secure, more: &str) -> Place {
          [[network.destination]]\nhost = \"o.test\"\nports = [{port}]\n\
          address = [\"127.0.0.0/8\"]\nbecause = \"anything\"\n{more}"
     ));
-    let authority = place.home.join(".config/rung/authority.pem");
-    put(&authority, &server.authority);
-    let config = place.home.join(".config/rung/config.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    put(&config, &format!("{text}authorities = \"{}\"\n", authority.display()));
+    server.trusted_by(&place);
     place
 }
 

@@ -31,6 +31,7 @@ use super::tls::Tls;
 use super::wire::{self, Seen, Start, Word};
 use super::{confine, relay};
 use crate::model::{Denial, HostName, Level};
+use crate::plan::HOST_NAME;
 use crate::plan::egress::{Allowed, EgressPlan, Refused, TRUST_BYTES_MAX, Wanted};
 use crate::sys::{descriptor, message};
 
@@ -393,8 +394,8 @@ impl State {
                     None => Answer::Full,
                 }
             }
-            // The sandbox's own (RFC 6761, 6.3).
-            Asked::Name(name) if is_localhost(name) => {
+            // The sandbox's own.
+            Asked::Name(name) if is_own(name) => {
                 Answer::Addresses(Ipv4Addr::LOCALHOST, Some(std::net::Ipv6Addr::LOCALHOST))
             }
             Asked::Name(name) => {
@@ -488,8 +489,11 @@ impl State {
     }
 }
 
-fn is_localhost(name: &HostName) -> bool {
-    name.as_str() == "localhost" || name.as_str().ends_with(".localhost")
+/// The names of the sandbox itself: those of RFC 6761, 6.3, and what its host is called, which many
+/// programs look up.
+fn is_own(name: &HostName) -> bool {
+    let name = name.as_str();
+    name == "localhost" || name.ends_with(".localhost") || HOST_NAME.to_str() == Ok(name)
 }
 
 impl Denials {

@@ -20,6 +20,7 @@ use super::init;
 use super::kit::Kit;
 use super::report::{Failure, Message, Step};
 use super::{router, view};
+use crate::plan::HOST_NAME;
 use crate::sys::process::{self, NEW_CGROUP, NEW_MOUNT, NEW_USER, Sharing};
 use crate::sys::{capability, descriptor, landlock, network, pty, seccomp};
 
@@ -82,7 +83,7 @@ fn sandbox(kit: &Kit) -> Result<Infallible, Failure> {
     if kit.loopback {
         network::loopback_up().map_err(at(Step::Loopback))?;
     }
-    process::set_host_name(c"rung").map_err(at(Step::HostName))?;
+    process::set_host_name(HOST_NAME).map_err(at(Step::HostName))?;
     forbid_namespaces(proc.as_fd()).map_err(at(Step::NamespaceLimits))?;
     // Mounts inherited from a more privileged mount namespace are locked: nobody below can unmount
     // them or make them writable again (mount_namespaces(7)).

@@ -57,6 +57,9 @@ use crate::model::{
 use crate::profile::Durable;
 pub use crate::profile::{Table, WhenFull};
 
+/// What a sandbox's host is called, in every run.
+pub const HOST_NAME: &std::ffi::CStr = c"rung";
+
 /// One run, decided to the last mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxPlan {

@@ -257,12 +257,15 @@ impl Maker<'_> {
                 continue;
             };
             let because = item.because.as_deref().or(node.text_of("because"));
+            let way = if self.force.is_offline() { "offline" } else { "listed" };
+            let mut environment = commands::strings(node.get("environment"));
+            environment.extend(commands::strings(node.get(&format!("{way}_environment"))));
             toolchains.push(Toolchain {
                 name: item.name.clone(),
                 directories: node.texts_of("directories"),
                 search_path: node.texts_of("search_path"),
                 credentials: node.texts_of("credentials"),
-                environment: commands::strings(node.get("environment")),
+                environment,
                 origin: self.report.origin(&item.node.place, &Self::because(because, path)),
             });
         }
@@ -392,7 +395,7 @@ impl Maker<'_> {
         );
         let mut programs: BTreeMap<String, Program> = BTreeMap::new();
         for (node, because) in nodes {
-            for program in commands::programs(node, because, self.report) {
+            for program in commands::programs(node, because, self.force.is_offline(), self.report) {
                 match programs.get(&program.name) {
                     Some(first) => {
                         let message = format!(

@@ -25,14 +25,22 @@ pub(super) struct PackRule {
 }
 
 /// The programs that one `[[program]]` describes: one per name, with one grammar.
-pub(super) fn programs(node: &Node, because: &str, report: &Report) -> Vec<Program> {
+pub(super) fn programs(
+    node: &Node,
+    because: &str,
+    is_offline: bool,
+    report: &Report,
+) -> Vec<Program> {
     let (Some(class), Some(style)) =
         (node.text_of("class").and_then(class), node.text_of("style").and_then(style))
     else {
         return Vec::new();
     };
     let global = node.list_of("global").iter().flat_map(options).collect::<Vec<_>>();
-    let force_environment = strings(node.get("force_environment"));
+    let mut force_environment = strings(node.get("force_environment"));
+    if is_offline {
+        force_environment.extend(strings(node.get("offline_environment")));
+    }
     let sets_environment = node.texts_of("sets_environment");
     let multicall = node.get("multicall").is_some_and(Node::is_true);
     let starts_itself = node.get("starts_itself").is_some_and(Node::is_true);
@@ -60,7 +68,9 @@ pub(super) fn strings(node: Option<&Node>) -> BTreeMap<String, String> {
 pub(super) fn pack_rule(node: &Node, report: &mut Report) -> Option<PackRule> {
     let rule = rule(node, report)?;
     let from_level = node.get("from_level").and_then(Node::number);
-    if from_level.is_none() && rule.decision <= Decision::Confirm {
+    let listed = node.get("listed_from_level").and_then(Node::number);
+    let opens = rule.decision <= Decision::Confirm;
+    if from_level.is_none() && listed.is_none() && opens {
         let message = format!("rule `{}` does not say from which level it holds", rule.id);
         let help = "add `from_level = 1` to 6; only deny and never rules hold at every level";
         report.error_with_help(&node.place, message, Some(help.to_owned()));
@@ -68,8 +78,8 @@ pub(super) fn pack_rule(node: &Node, report: &mut Report) -> Option<PackRule> {
     let lowest = u64::from(Level::ReadOnlyResearch.number());
     let highest = u64::from(Level::ProductionWrites.number());
     let to_level = node.get("to_level").and_then(Node::number).unwrap_or(highest);
-    let from_level = from_level.unwrap_or(lowest);
-    let listed = node.get("listed_from_level").and_then(Node::number);
+    // What opens something and has no level but the listed one is in force only there.
+    let from_level = from_level.unwrap_or(if opens { highest + 1 } else { lowest });
     let listed_from_level = listed.unwrap_or(from_level);
     let while_offline = node.get("while_offline").is_some_and(Node::is_true);
     Some(PackRule { rule, from_level, to_level, listed_from_level, while_offline })

@@ -530,6 +530,11 @@ fn program() -> Vec<Key> {
             Shape::Map(Text::Variable, Box::new(Shape::Text(Text::VariableValue))),
         ),
         file(
+            "offline_environment",
+            "The same, where the level lists no `network.destination`.",
+            Shape::Map(Text::Variable, Box::new(Shape::Text(Text::VariableValue))),
+        ),
+        file(
             "sets_environment",
             "Guarded variables that it may set for what it starts, at any depth; `GIT_*` is a prefix.",
             list(Shape::Text(Text::GuardedVariable)),
@@ -564,6 +569,16 @@ fn toolchain() -> Vec<Key> {
         file(
             "environment",
             "Variables it needs.",
+            Shape::Map(Text::Variable, Box::new(Shape::Text(Text::VariableValue))),
+        ),
+        file(
+            "offline_environment",
+            "And where the level lists no `network.destination`.",
+            Shape::Map(Text::Variable, Box::new(Shape::Text(Text::VariableValue))),
+        ),
+        file(
+            "listed_environment",
+            "And where it lists one.",
             Shape::Map(Text::Variable, Box::new(Shape::Text(Text::VariableValue))),
         ),
         because("Why it is needed."),
@@ -721,7 +736,7 @@ fn rule(in_pack: bool) -> Vec<Key> {
         keys.push(file("to_level", "The last level that has the rule.", Shape::Whole(1, 6)));
         keys.push(file(
             "listed_from_level",
-            "The first level that has it where the level lists a `network.destination`.",
+            "The first level that has it where the level lists a `network.destination`; without `from_level`, nothing else has it.",
             Shape::Whole(1, 6),
         ));
         keys.push(file(

@@ -117,6 +117,11 @@ impl Force {
         self.lists.get(path).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether no destination is listed.
+    pub(super) fn is_offline(&self) -> bool {
+        self.items("network.destination").is_empty()
+    }
+
     /// All rules in force: those of the packs in their order, then those of the level files.
     pub(super) fn rules(&self, library: &Library, report: &mut Report) -> Vec<RuleInForce> {
         let mut rules = Vec::new();
@@ -143,7 +148,7 @@ impl Force {
         let PackRule { mut rule, from_level, to_level, listed_from_level, while_offline } =
             pack_rule;
         let number = |level: Level| u64::from(level.number());
-        let is_offline = self.items("network.destination").is_empty();
+        let is_offline = self.is_offline();
         let from_level = if is_offline { from_level } else { listed_from_level };
         let levels = from_level..=to_level;
         if !levels.contains(&number(self.level)) || self.rules_removed.contains(&rule.id) {

@@ -90,6 +90,39 @@ fn each_level_allows_what_the_one_below_allows() {
     }
 }
 
+/// The rules that are in force only then have examples too, and nothing forces their programs offline.
+#[test]
+fn a_listed_destination_opens_what_reads_from_it() {
+    let text = "schema = 1\nlevel = 3\n[[network.destination]]\nhost = \"packages.example.org\"\n\
+                ports = [443]\nbecause = \"a mirror\"\n";
+    let user = super::layer("user", &[("level-3.toml", text)]);
+    let all = load_all(&[built_in_layer(), user]).unwrap();
+    let (plain, listed) = (level(3), &all[&level(3).level]);
+    let failures: Vec<String> =
+        rung::policy::check_examples(listed).iter().map(ToString::to_string).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let has = |profile: &Profile, id: &str| profile.exec.rules.iter().any(|it| it.id == id);
+    for (opened, closed) in [
+        ("git.fetch.listed", "git.fetch"),
+        ("git.clone.listed", "git.clone"),
+        ("python.pip.listed", "python.fetch.pip"),
+        ("node.fetch.listed", "node.fetch.install"),
+        ("rust.fetch.listed", "rust.fetch.fetch"),
+        ("transfer.get", "transfer.offline"),
+    ] {
+        assert!(has(listed, opened) && !has(&plain, opened), "{opened}");
+        assert!(has(&plain, closed) && !has(listed, closed), "{closed}");
+    }
+    assert!(!has(&level(4), "git.fetch.listed"), "nobody has it who lists nothing");
+    let offline = |profile: &Profile| {
+        let toolchains = profile.filesystem.toolchains.iter().flat_map(|it| it.environment.keys());
+        let programs = profile.exec.programs.values().flat_map(|it| it.force_environment.keys());
+        let names: BTreeSet<&String> = toolchains.chain(programs).collect();
+        ["CARGO_NET_OFFLINE", "PIP_NO_INDEX"].map(|name| names.iter().any(|it| *it == name))
+    };
+    assert_eq!((offline(&plain), offline(listed)), ([true; 2], [false; 2]));
+}
+
 #[test]
 fn never_rules_hold_at_every_level() {
     let never = |profile: &Profile| -> BTreeSet<String> {
