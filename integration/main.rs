@@ -3,6 +3,7 @@
 
 mod attempt;
 mod audit;
+mod caches;
 mod catalogue;
 mod crash;
 mod doctor;

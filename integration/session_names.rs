@@ -252,31 +252,6 @@ fn a_lock_of_a_run_holds_nobody_up_outside() {
     assert_eq!(locks(place.rung(2), "README.md"), (false, true));
 }
 
-/// Z08: what a toolchain keeps for all projects is read inside, and written by nobody.
-#[test]
-fn a_shared_cache_cannot_be_poisoned() {
-    let place = Place::new();
-    let cached = place.home.join(".cargo/registry/cache/crate.crate");
-    put(&cached, "as it was");
-    let before = contents(&place.home.join(".cargo"));
-    let name = cached.to_str().unwrap();
-    let beside = format!("{name}.new");
-    assert_eq!(session(&place, &["start", "--name", "s", "--level", "3"]).code(), 0);
-    for inside in [true, false] {
-        let run =
-            || if inside { place.rung_with(&["run", "--session", "s"]) } else { place.rung(3) };
-        run().probe(&["read", name]).end().exited(0);
-        for path in [name, &beside] {
-            let ended = run().probe(&["write", path, "poison"]).end();
-            assert!([libc::EROFS, libc::EACCES].contains(&ended.code()), "{}", ended.code());
-        }
-    }
-    assert_eq!(contents(&place.home.join(".cargo")), before);
-    // The control: outside it is a file like any other.
-    place.outside_probe(&["write", &beside, "poison"]).end();
-    assert!(Path::new(&beside).exists());
-}
-
 /// Files that are no text, too: changed, new, gone.
 #[test]
 fn a_patch_with_binary_files_is_one_that_git_applies() {

@@ -26,6 +26,7 @@
 //! | `why` | decides and then tries, and compares the two |
 //! | `learn` | lets through what only lacks a rule, and proposes the rule |
 
+mod caches;
 mod consider;
 mod fetched;
 mod gate;
@@ -72,7 +73,7 @@ use crate::plan::{Gate, PlanError, SandboxPlan};
 pub use crate::policy::words::{NeedsShell, split};
 use crate::policy::{Permit, Question, Refusal};
 use crate::profile::{Profile, Settings};
-use crate::session::SessionError;
+use crate::session::{Session, SessionError};
 use crate::sys;
 
 /// What surrounds the process, gathered once by `main`: nothing below asks for it again.
@@ -143,6 +144,8 @@ pub struct Ready {
     /// What the run may not add to: the repositories in the workspace's own; nothing where nobody
     /// minds.
     pub repositories: Option<Vec<PathBuf>>,
+    /// Layers of the session for caches, which the run writes into.
+    pub caches: Vec<Session>,
 }
 
 /// Why there is no decision, no plan or no record.
@@ -266,15 +269,16 @@ fn pipeline(
     let beside = repository::enter(&workspace, &ask.ids.run, inside.as_ref(), around, notes)?;
     let besides = (inside.as_ref(), beside.as_ref());
     let mut outcome = match consider::consider_inside(ask, besides, around)? {
-        Considered::Ready(ready) => {
+        Considered::Ready(mut ready) => {
+            let caches = std::mem::take(&mut ready.caches);
             let root = inside.as_ref().map(Inside::watched_root);
             let root = root.as_deref().unwrap_or(&ready.request.workspace);
             state::nothing_left_in(root, &swept)?;
             if lessons.is_some() && ready.plan.exec.gate == Gate::Without {
                 return Err(EngineError::NoGate);
             }
-            let mut quotas = quota::Quotas::of(&ready.plan, besides)?;
-            match quotas.refused() {
+            let mut quotas = quota::Quotas::of(&ready.plan, besides, &caches)?;
+            let outcome = match quotas.refused() {
                 None => launch::launch(*ready, besides, &mut quotas, lessons, &mut ledger, around),
                 Some(denial) => {
                     let (profile, status) = (ready.profile, Status::Refused);
@@ -282,7 +286,11 @@ fn pipeline(
                     let answer = Answer::Deny;
                     refuse(ready.request, &profile, denial, answer, status, &mut ledger, around)
                 }
+            };
+            if let Some(inside) = &inside {
+                quotas.full_caches().try_for_each(|it| caches::drop_layer(it, inside))?;
             }
+            outcome
         }
         Considered::Refused { request, profile, refusal } => {
             let status = if refusal.not_found { Status::NotFound } else { Status::Refused };

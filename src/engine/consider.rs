@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::caches;
 use super::inside::{self, Inside};
 use super::profiles::profile_for;
 use super::repository::{self, Beside};
@@ -101,6 +102,7 @@ pub(super) fn consider_below(
             None => host::nameservers()?,
         };
     }
+    let caches = caches::layers(inside, &profile, &host, around)?;
     let ceiling = settings.ceiling;
     let mut program = program(&argv, &profile, &host, &around.home, (&cwd, &workspace))?;
     if let (Some(inside), Some(word)) = (inside, argv.first()) {
@@ -128,6 +130,7 @@ pub(super) fn consider_below(
         streams: ask.streams,
         tree: inside.map_or(Ok(Tree::Itself), Inside::tree)?,
         repository: beside.map(Beside::tree).transpose()?,
+        caches: caches::stores(&caches)?,
     };
     let ladder = Ladder { ceiling, profiles: [(level, profile)].into() };
     if let Verdict::Allow(permit) = policy::decide(&request, &ladder) {
@@ -146,7 +149,7 @@ pub(super) fn consider_below(
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
         let minds = !layered && plan::protects_repositories(&profile);
         let repositories = minds.then_some(host.repositories);
-        let ready = Ready { request, permit, profile, plan, filter, repositories };
+        let ready = Ready { request, permit, profile, plan, filter, repositories, caches };
         return Ok(Considered::Ready(Box::new(ready)));
     }
     explain_refusal(ceiling, request, &layers, around)

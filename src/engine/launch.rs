@@ -28,7 +28,7 @@ pub(super) fn launch(
     ledger: &mut Ledger,
     around: &Surroundings,
 ) -> Result<Outcome, EngineError> {
-    let Ready { request, permit, profile, plan, filter, repositories } = ready;
+    let Ready { request, permit, profile, plan, filter, repositories, caches: _ } = ready;
     let run = request.ids.run.clone();
     let digest = plan.digest()?;
     let gaps: Vec<String> = plan.gaps.iter().map(ToString::to_string).collect();

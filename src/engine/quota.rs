@@ -2,6 +2,7 @@
 //! at its end.
 
 use super::EngineError;
+use super::caches::is_cache;
 use super::inside::Inside;
 use super::repository::Beside;
 use crate::model::{Arg, Bytes, Count, Denial, Layer, LayerUse, Level};
@@ -14,6 +15,8 @@ pub(super) struct Quotas<'a> {
     level: Option<Level>,
     limits: Option<LayerLimits>,
     object: String,
+    /// The name of the session.
+    session: String,
     counted: Vec<(Counter, &'a Session)>,
     told: bool,
     finished: bool,
@@ -24,29 +27,36 @@ impl<'a> Quotas<'a> {
     pub(super) fn of(
         plan: &SandboxPlan,
         (inside, beside): (Option<&'a Inside>, Option<&'a Beside>),
+        caches: &'a [Session],
     ) -> Result<Self, EngineError> {
         let Some(limits) = plan.limits.layer.clone() else { return Ok(Self::default()) };
         let quota = Quota { bytes: limits.size.max, files: limits.files.max };
+        let session = inside.map(|it| it.session.manifest.name.clone()).unwrap_or_default();
         let inside = inside.filter(|it| it.layered()).map(|it| &it.session);
-        let layers = inside.into_iter().chain(beside.and_then(Beside::layer));
+        let layers = inside.into_iter().chain(beside.and_then(Beside::layer)).chain(caches);
         let counted = layers
             .map(|session| Ok((Counter::new(session, quota)?, session)))
             .collect::<Result<_, EngineError>>()?;
         let words: Vec<String> = plan.command.argv.iter().map(Arg::to_string).collect();
         let object = words.join(" ");
         let level = Some(plan.level);
-        Ok(Self { level, limits: Some(limits), object, counted, ..Self::default() })
+        Ok(Self { level, limits: Some(limits), object, session, counted, ..Self::default() })
     }
 
     /// Why nothing may run before somebody has made room.
     pub(super) fn refused(&self) -> Option<Denial> {
-        let over = |(counter, session): &(Counter, &Session)| {
-            let name = &session.manifest.name;
-            let next = format!(
-                "a person applies what is worth keeping (`rung session apply {name}`) and drops the \
-                 rest (`rung session discard {name}`), or raises the limit; `rung session gc` \
-                 removes only what killed runs left"
-            );
+        let over = |(counter, layer): &(Counter, &Session)| {
+            let name = &self.session;
+            let next = if is_cache(layer) {
+                "start it again: what the session had written into this cache was thrown away"
+                    .into()
+            } else {
+                format!(
+                    "a person applies what is worth keeping (`rung session apply {name}`) and drops \
+                     the rest (`rung session discard {name}`), or raises the limit; `rung session \
+                     gc` removes only what killed runs left"
+                )
+            };
             self.denial(counter.over()?, counter.used(), next)
         };
         self.counted.iter().find_map(over)
@@ -108,6 +118,14 @@ impl<'a> Quotas<'a> {
             files_max: limits.files.max,
         };
         (denial, (!self.counted.is_empty()).then_some(shown))
+    }
+
+    /// The layers of caches that hold more than they may.
+    pub(super) fn full_caches(&self) -> impl Iterator<Item = &'a Session> {
+        let full = |(counter, layer): &(Counter, &'a Session)| {
+            (counter.over().is_some() && is_cache(layer)).then_some(*layer)
+        };
+        self.counted.iter().filter_map(full)
     }
 
     fn denial(&self, over: Over, used: Used, next: String) -> Option<Denial> {

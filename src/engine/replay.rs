@@ -290,6 +290,7 @@ impl<'a> Again<'a> {
             streams: Streams::Inherit,
             tree: Tree::Itself,
             repository: None,
+            caches: BTreeMap::new(),
         }
     }
 }

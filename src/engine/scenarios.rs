@@ -155,6 +155,7 @@ fn supposed(argv: Vec<Arg>, profile: &Profile) -> Request {
         streams: Streams::Inherit,
         tree: Tree::Itself,
         repository: None,
+        caches: BTreeMap::new(),
     }
 }
 

@@ -360,6 +360,7 @@ impl<'a> Scene<'a> {
             streams: Streams::Inherit,
             tree: Tree::Itself,
             repository: None,
+            caches: BTreeMap::new(),
         };
         let ladder =
             Ladder { ceiling: self.level, profiles: [(self.level, profile.clone())].into() };
@@ -368,7 +369,8 @@ impl<'a> Scene<'a> {
         let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
         let minds = plan::protects_repositories(&profile);
         let repositories = minds.then_some(host.repositories);
-        Ok(Some(Ready { request, permit, profile, plan, filter, repositories }))
+        let caches = Vec::new();
+        Ok(Some(Ready { request, permit, profile, plan, filter, repositories, caches }))
     }
 }
 

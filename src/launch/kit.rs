@@ -15,10 +15,13 @@ use std::path::{Path, PathBuf};
 use super::router::RouterKit;
 use super::{Filling, LaunchError, limits};
 use crate::model::{PathKind, Streams};
-use crate::plan::{Access, FsRights, Late, ProcessesBy, SandboxPlan, ViewEntry, What};
+use crate::plan::{Access, FsRights, Late, Layers, ProcessesBy, SandboxPlan, ViewEntry, What};
 use crate::sys::mount::{NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
 use crate::sys::process::{self, Image};
 use crate::sys::seccomp::Instruction;
+
+/// Where the parts of overlays are while those are put together, in the new root.
+const PARTS: &str = ".rung-parts";
 
 /// Everything the child does, in order, with nothing left to compute.
 #[derive(Debug)]
@@ -84,6 +87,11 @@ pub(super) enum Operation {
         target: CString,
     },
     Bind(Bind),
+    /// A place for the parts of overlays while they are put together. It is the memory of the
+    /// layers that the run does not keep, and out of reach when the view stands.
+    Parts {
+        options: CString,
+    },
     Overlay(Overlay),
     Private {
         path: CString,
@@ -122,6 +130,9 @@ pub(super) enum Operation {
 impl Operation {
     /// The place in the view, for people.
     pub(super) fn place(&self) -> String {
+        if let Self::Parts { .. } = self {
+            return "the parts of overlays".to_owned();
+        }
         let (Self::Directory { path }
         | Self::Link { path, .. }
         | Self::Private { path, .. }
@@ -131,7 +142,10 @@ impl Operation {
         | Self::Text { path, .. }
         | Self::Again { path, .. }
         | Self::Overlay(Overlay { path, .. })
-        | Self::Bind(Bind { path, .. })) = self;
+        | Self::Bind(Bind { path, .. })) = self
+        else {
+            return String::new();
+        };
         format!("/{}", path.to_string_lossy())
     }
 }
@@ -150,18 +164,38 @@ pub(super) struct Bind {
     pub(super) attributes: u64,
 }
 
-/// A host directory with a session's layer on top of it.
+/// A host directory with a layer on top of it.
 #[derive(Debug)]
 pub(super) struct Overlay {
-    /// Absolute, in the host's tree, as is `layers`.
-    pub(super) lower: CString,
-    /// (device, inode).
-    pub(super) lower_identity: (u64, u64),
-    pub(super) layers: CString,
-    pub(super) layers_identity: (u64, u64),
+    pub(super) lower: Part,
+    /// Holds `upper` and `work`.
+    pub(super) layers: Layer,
+    /// Where these are while it is put together.
+    pub(super) upper: CString,
+    pub(super) work: CString,
     pub(super) path: CString,
     pub(super) make: bool,
     pub(super) attributes: u64,
+}
+
+/// What an overlay is made of.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Absolute, in the host's tree.
+    pub(super) source: CString,
+    /// (device, inode).
+    pub(super) identity: (u64, u64),
+    /// Where it is while the overlay is put together.
+    pub(super) place: CString,
+}
+
+#[derive(Debug)]
+pub(super) enum Layer {
+    Kept(Part),
+    /// Made in this place.
+    Private {
+        place: CString,
+    },
 }
 
 pub(super) fn c_string(bytes: &[u8]) -> Result<CString, LaunchError> {
@@ -178,6 +212,7 @@ pub(super) fn relative(path: &Path) -> Result<CString, LaunchError> {
 /// The view's entries as operations, with the directories that their mount points need.
 pub(super) fn view(plan: &SandboxPlan, filling: &Filling) -> Result<Vec<Operation>, LaunchError> {
     let mut operations = Vec::new();
+    operations.extend(parts(plan)?);
     let mut made = BTreeSet::new();
     for entry in &plan.view {
         let inside = !is_ours(&entry.path, &plan.view);
@@ -188,7 +223,8 @@ pub(super) fn view(plan: &SandboxPlan, filling: &Filling) -> Result<Vec<Operatio
             }
         }
         let merged = in_overlay(&entry.path, &plan.view);
-        operations.push(operation(entry, !inside, merged, filling)?);
+        let number = operations.len();
+        operations.push(operation(entry, (!inside, merged), number, filling)?);
         made.insert(entry.path.clone());
     }
     Ok(operations)
@@ -245,10 +281,59 @@ fn missing_parents(path: &Path, made: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
     missing
 }
 
+/// As large as the layers in it may be together; nothing where there is no overlay.
+fn parts(plan: &SandboxPlan) -> Result<Option<Operation>, LaunchError> {
+    /// Of the names that parts have there, and of `upper` and `work`.
+    const FILES: u64 = 256;
+    const BYTES: u64 = 1 << 20;
+    let sizes = plan.view.iter().filter_map(|it| {
+        let What::Overlay { layers, .. } = &it.what else { return None };
+        Some(match layers {
+            Layers::Private { size, files } => (size.0, files.0),
+            Layers::Kept(_) => (0, 0),
+        })
+    });
+    let Some((size, files)) = sizes.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1))) else {
+        return Ok(None);
+    };
+    let options = tmpfs(size.saturating_add(BYTES), files.saturating_add(FILES), "0700")?;
+    Ok(Some(Operation::Parts { options }))
+}
+
+/// The parts of one overlay, under names that its options give no meaning, whatever the host's
+/// paths are.
+fn overlay(
+    lower: (&Path, (u64, u64)),
+    layers: &Layers,
+    (path, make, attributes): (CString, bool, u64),
+    number: usize,
+) -> Result<Overlay, LaunchError> {
+    let place = |name: &str| c_string(format!("{PARTS}/{number}-{name}").as_bytes());
+    let part = |source: &Path, identity, name: &str| -> Result<Part, LaunchError> {
+        let source = c_string(source.as_os_str().as_bytes())?;
+        Ok(Part { source, identity, place: place(name)? })
+    };
+    let layers = match layers {
+        Layers::Kept(store) => {
+            Layer::Kept(part(&store.directory, (store.device, store.inode), "layers")?)
+        }
+        Layers::Private { .. } => Layer::Private { place: place("layers")? },
+    };
+    Ok(Overlay {
+        lower: part(lower.0, lower.1, "lower")?,
+        layers,
+        upper: place("layers/upper")?,
+        work: place("layers/work")?,
+        path,
+        make,
+        attributes,
+    })
+}
+
 fn operation(
     entry: &ViewEntry,
-    make: bool,
-    merged: bool,
+    (make, merged): (bool, bool),
+    number: usize,
     filling: &Filling,
 ) -> Result<Operation, LaunchError> {
     let path = relative(&entry.path)?;
@@ -268,15 +353,8 @@ fn operation(
             attributes: attributes(*access, *programs),
         }),
         What::Overlay { lower, device, inode, layers, access, programs } => {
-            Operation::Overlay(Overlay {
-                lower: c_string(lower.as_os_str().as_bytes())?,
-                lower_identity: (*device, *inode),
-                layers: c_string(layers.directory.as_os_str().as_bytes())?,
-                layers_identity: (layers.device, layers.inode),
-                path,
-                make,
-                attributes: attributes(*access, *programs),
-            })
+            let place = (path, make, attributes(*access, *programs));
+            Operation::Overlay(overlay((lower, (*device, *inode)), layers, place, number)?)
         }
         What::Private { size, files, access, programs } => Operation::Private {
             path,

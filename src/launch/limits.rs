@@ -15,7 +15,7 @@ use super::cgroup::Fired;
 use super::memory::Occupied;
 use super::supervise::{Supervised, denial};
 use crate::model::{Bytes, Count, Denial, Origin};
-use crate::plan::{Limited, ProcessesBy, SandboxPlan, What};
+use crate::plan::{Layers, Limited, ProcessesBy, SandboxPlan, What};
 
 /// Private places that init can tell about: two bits each.
 pub(super) const PLACES_MAX: usize = 32;
@@ -37,7 +37,9 @@ pub(super) fn places(plan: &SandboxPlan) -> Vec<Place> {
     plan.view
         .iter()
         .filter_map(|entry| match &entry.what {
-            What::Private { size, files, .. } => {
+            // Of an overlay, its layer is what is full.
+            What::Private { size, files, .. }
+            | What::Overlay { layers: Layers::Private { size, files }, .. } => {
                 place(entry.path.clone(), *size, *files, &entry.because)
             }
             What::Devices { shm, files } => {
@@ -50,7 +52,7 @@ pub(super) fn places(plan: &SandboxPlan) -> Vec<Place> {
             | What::Text { .. }
             | What::Masked { .. }
             | What::Pinned { .. }
-            | What::Overlay { .. }
+            | What::Overlay { layers: Layers::Kept(_), .. }
             | What::Protected { .. } => None,
         })
         .take(PLACES_MAX)

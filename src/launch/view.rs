@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::child::{at, at_index};
-use super::kit::{Bind, Operation, Overlay};
+use super::kit::{Bind, Layer, Operation, Overlay, Part};
 use super::report::{Failure, Step};
 use crate::sys::descriptor::{self, HERE, Identity};
 use crate::sys::mount::{self, NO_DEVICES, NO_PROGRAMS, NO_SETID, READ_ONLY};
@@ -46,7 +46,8 @@ pub(super) fn build(operations: &[Operation]) -> Result<OwnedFd, Failure> {
             proc = made;
         }
     }
-    seal(base).map_err(at(Step::SealRoot))?;
+    let overlays = operations.iter().any(|it| matches!(it, Operation::Parts { .. }));
+    seal(base, overlays).map_err(at(Step::SealRoot))?;
     mount::pivot_here().map_err(at(Step::Pivot))?;
     proc.ok_or(Failure { step: Step::View, index: u32::MAX, errno: Errno::ENOENT })
 }
@@ -79,7 +80,11 @@ pub(super) fn leave_open(descriptor: OwnedFd) {
     _ = descriptor.into_raw_fd();
 }
 
-fn seal(base: Base) -> Result<(), Errno> {
+fn seal(base: Base, overlays: bool) -> Result<(), Errno> {
+    if overlays {
+        mount::detach(PARTS)?;
+        descriptor::remove(base.root.as_raw_fd(), PARTS, libc::AT_REMOVEDIR)?;
+    }
     mount::restrict(HERE, c".", READ_ONLY | NO_PROGRAMS, false)?;
     [base.root, base.empty_file, base.empty_directory].into_iter().for_each(leave_open);
     Ok(())
@@ -92,6 +97,7 @@ fn carry_out(operation: &Operation, base: &Base) -> Result<Option<OwnedFd>, Errn
         Operation::Directory { path } => descriptor::make_directory(here, path, 0o755)?,
         Operation::Link { path, target } => descriptor::make_link(target, here, path)?,
         Operation::Bind(it) => bind(it, base.root.as_fd())?,
+        Operation::Parts { options } => parts(options, here)?,
         Operation::Overlay(it) => overlay(it, base.root.as_fd())?,
         Operation::Private { path, options, attributes } => {
             descriptor::make_directory(here, path, 0o755)?;
@@ -145,37 +151,37 @@ fn bind(it: &Bind, root: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Where the parts of an overlay lie while it is put together: names without the characters that
-/// its options give a meaning, whatever the host's paths are.
-const LOWER: &CStr = c".rung-lower";
-const LAYERS: &CStr = c".rung-layers";
+/// Where the parts of overlays lie while these are put together.
+const PARTS: &CStr = c".rung-parts";
 
-/// An overlay of a session. Its parts are attached, named relative to the new root, and taken away
-/// again; the overlay has mounts of its own of them. Without `userxattr` it would lose, silently,
+fn parts(options: &CStr, here: i32) -> Result<(), Errno> {
+    descriptor::make_directory(here, PARTS, 0o700)?;
+    mount::make(c"tmpfs", PARTS, options, NO_SETID | NO_DEVICES | NO_PROGRAMS)
+}
+
+/// An overlay. Its parts are attached, named relative to the new root, and taken away when the view
+/// stands; the overlay has mounts of its own of them. Without `userxattr` it would lose, silently,
 /// which directories hide what is below them.
 fn overlay(it: &Overlay, root: BorrowedFd<'_>) -> Result<(), Errno> {
     let here = root.as_raw_fd();
-    for (name, source, (device, inode)) in
-        [(LOWER, &it.lower, it.lower_identity), (LAYERS, &it.layers, it.layers_identity)]
-    {
-        let part = mount::clone_tree(HERE, source, false)?;
-        same(descriptor::identity(part.as_raw_fd(), c"")?, device, inode)?;
-        descriptor::make_directory(here, name, 0)?;
-        mount::attach(part.as_fd(), here, name)?;
-        leave_open(part);
+    put_part(&it.lower, here)?;
+    match &it.layers {
+        Layer::Kept(layers) => put_part(layers, here)?,
+        Layer::Private { place } => {
+            descriptor::make_directory(here, place, 0o700)?;
+            for name in [&it.upper, &it.work] {
+                descriptor::make_directory(here, name, 0o755)?;
+            }
+        }
     }
     let options = [
         (c"source", Some(c"rung")),
-        (c"lowerdir", Some(LOWER)),
-        (c"upperdir", Some(c".rung-layers/upper")),
-        (c"workdir", Some(c".rung-layers/work")),
+        (c"lowerdir", Some(it.lower.place.as_c_str())),
+        (c"upperdir", Some(it.upper.as_c_str())),
+        (c"workdir", Some(it.work.as_c_str())),
         (c"userxattr", None),
     ];
     let tree = mount::new_filesystem(c"overlay", &options, it.attributes)?;
-    for name in [LOWER, LAYERS] {
-        mount::detach(name)?;
-        descriptor::remove(here, name, libc::AT_REMOVEDIR)?;
-    }
     if it.make {
         mount_point(root, &it.path, true)?;
         mount::attach(tree.as_fd(), here, &it.path)?;
@@ -185,6 +191,15 @@ fn overlay(it: &Overlay, root: BorrowedFd<'_>) -> Result<(), Errno> {
         leave_open(target);
     }
     leave_open(tree);
+    Ok(())
+}
+
+fn put_part(it: &Part, here: i32) -> Result<(), Errno> {
+    let part = mount::clone_tree(HERE, &it.source, false)?;
+    same(descriptor::identity(part.as_raw_fd(), c"")?, it.identity.0, it.identity.1)?;
+    descriptor::make_directory(here, &it.place, 0)?;
+    mount::attach(part.as_fd(), here, &it.place)?;
+    leave_open(part);
     Ok(())
 }
 

@@ -180,6 +180,13 @@ pub enum ProgramLocation {
 }
 
 impl HostFacts {
+    /// Major and minor number of the kernel; 0 where it does not say.
+    pub fn kernel_version(&self) -> (u32, u32) {
+        let digits = self.kernel.split(|it: char| !it.is_ascii_digit());
+        let mut numbers = digits.map(|it| it.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+
     pub fn works(&self, mechanism: Mechanism) -> bool {
         matches!(self.probes.get(&mechanism), Some(Probe::Works))
     }

@@ -28,6 +28,8 @@ pub struct Request {
     pub tree: Tree,
     /// Where the workspace is a checkout of a repository that lies elsewhere.
     pub repository: Option<Repository>,
+    /// Where a session keeps what its runs write into caches of the user's tools, by the cache.
+    pub caches: BTreeMap<PathBuf, Store>,
 }
 
 /// A git repository outside the workspace that belongs to it: of a linked worktree or a submodule.

@@ -9,7 +9,7 @@ use super::egress::EgressPlan;
 use super::surface::top;
 use super::view::View;
 use super::{
-    CommandPlan, Gate, Identity, LayerLimits, LimitPlan, Limited, MemoryBy, NetworkPlan,
+    CommandPlan, Gate, Identity, LayerLimits, Layers, LimitPlan, Limited, MemoryBy, NetworkPlan,
     OutputPlan, PlanError, ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
 use super::{egress, environment, exec, gaps, landlock, view, workspace};
@@ -100,7 +100,8 @@ fn identity(host: &HostFacts) -> Identity {
 fn limits(profile: &Profile, request: &Request, host: &HostFacts) -> LimitPlan {
     let limits = &profile.limits;
     let layered = matches!(request.tree, Tree::Overlay(_) | Tree::Copy(_))
-        || request.repository.as_ref().is_some_and(|it| it.layer.is_some());
+        || request.repository.as_ref().is_some_and(|it| it.layer.is_some())
+        || !request.caches.is_empty();
     let writes = profile.filesystem.workspace.mode != WorkspaceMode::ReadOnly;
     let layer = (layered && writes).then(|| LayerLimits {
         size: limited(&limits.session),
@@ -138,7 +139,9 @@ fn program(request: &Request, view: &[ViewEntry]) -> Result<PathBuf, PlanError> 
     let named = top(view, path).ok_or_else(refuse)?;
     let object = top(view, canonical).ok_or_else(refuse)?;
     let startable = match &object.what {
-        What::Bind { programs, .. } | What::Overlay { programs, .. } => *programs,
+        // No command comes from where programs are kept for others to use.
+        What::Overlay { programs, .. } => *programs && !object.is_cache(request),
+        What::Bind { programs, .. } => *programs,
         // Laid on the workspace: its programs are the workspace's.
         What::Pinned { .. } | What::Protected { .. } => view
             .iter()
@@ -175,8 +178,9 @@ fn as_text(entry: &ViewEntry) -> Result<(), PlanError> {
     let target = match &entry.what {
         What::SymbolicLink { target } => Some(target),
         What::Bind { source, .. } => Some(source),
-        What::Overlay { layers, .. } => Some(&layers.directory),
-        What::Directory
+        What::Overlay { layers: Layers::Kept(store), .. } => Some(&store.directory),
+        What::Overlay { layers: Layers::Private { .. }, .. }
+        | What::Directory
         | What::Private { .. }
         | What::Proc { .. }
         | What::Devices { .. }

@@ -48,6 +48,11 @@ pub(super) fn compile(
             Some(if toolchain { ProgramLocation::Toolchain } else { ProgramLocation::System })
         }
         // What the command may write, it may have written.
+        What::Overlay { programs: true, .. } if entry.is_cache(request) => {
+            Some(ProgramLocation::Workspace)
+        }
+        // Otherwise it would count as part of the toolchain's tree around it.
+        What::Overlay { .. } if entry.is_cache(request) => Some(ProgramLocation::Elsewhere),
         What::Bind { programs: true, access: Access::Write, .. }
         | What::Private { programs: true, .. } => Some(ProgramLocation::Workspace),
         What::Bind { .. }

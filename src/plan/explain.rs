@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::egress::{DestinationPlan, EgressPlan, Pool};
 use super::{
-    Access, Gate, Late, LayerLimits, Limited, MaskedName, MemoryBy, Origin, OutputPlan, PathKind,
-    ProcessesBy, SandboxPlan, Table, ViewEntry, What,
+    Absent, Access, Gate, Late, LayerLimits, Layers, Limited, MaskedName, MemoryBy, NoEffect,
+    Origin, OutputPlan, PathKind, ProcessesBy, SandboxPlan, Table, ViewEntry, What,
 };
 
 /// The whole plan as text, for a terminal or a review.
@@ -48,7 +48,7 @@ pub fn explain(plan: &SandboxPlan) -> String {
     section(
         &mut text,
         "No effect here",
-        plan.absent.iter().map(|it| (without_effect(&it.path), std::slice::from_ref(&it.because))),
+        plan.absent.iter().map(|it| (without_effect(it), std::slice::from_ref(&it.because))),
     );
     text
 }
@@ -285,8 +285,16 @@ fn limit<'a, T: fmt::Display>(name: &str, limit: &'a Limited<T>, how: &str) -> L
     (format!("{name} {}{how}", limit.max), std::slice::from_ref(&limit.because))
 }
 
-fn without_effect(path: &Path) -> String {
-    format!("{} does not exist or is hidden", shown(path))
+fn without_effect(it: &Absent) -> String {
+    match it.why {
+        NoEffect::NotShown => format!("{} does not exist or is hidden", shown(&it.path)),
+        NoEffect::NoLayer => {
+            format!(
+                "{} is a cache that a run can have no layer of its own on here",
+                shown(&it.path)
+            )
+        }
+    }
 }
 
 /// `/usr: read, start programs`
@@ -301,12 +309,16 @@ impl fmt::Display for ViewEntry {
                 f.write_str(if *kind == PathKind::Directory { "" } else { " (one file)" })?;
                 if *source == self.path { Ok(()) } else { write!(f, " from {}", shown(source)) }
             }
-            What::Overlay { access, programs, .. } => {
+            What::Overlay { access, programs, layers, .. } => {
                 f.write_str(": read")?;
-                f.write_str(match access {
-                    Access::Write => ", write into the session's own layer",
-                    Access::Read => " with the session's own layer on top",
-                })?;
+                match (access, layers) {
+                    (Access::Read, _) => f.write_str(" with the session's own layer on top")?,
+                    (_, Layers::Kept(_)) => f.write_str(", write into the session's own layer")?,
+                    (_, Layers::Private { size, files }) => {
+                        write!(f, ", write into a layer of the run's own")?;
+                        write!(f, ", at most {size} in {files} files with the others of its kind")?;
+                    }
+                }
                 f.write_str(if *programs { ", start programs" } else { "" })
             }
             What::Private { size, files, access, programs } => {

@@ -57,6 +57,7 @@ pub(super) fn bare(level: Level) -> Profile {
             hidden: Vec::new(),
             protected: Vec::new(),
             toolchains: Vec::new(),
+            caches: Vec::new(),
             tmp: Tmp {
                 size: Bytes(64 << 20),
                 files: Count(1000),
@@ -132,6 +133,7 @@ pub(super) fn profile(level: Level) -> Profile {
             directories: vec!["~/.cargo".to_owned(), "~/.rustup".to_owned()],
             search_path: vec!["~/.cargo/bin".to_owned(), "~/.rustup/bin".to_owned()],
             credentials: vec!["~/.cargo/credentials.toml".to_owned()],
+            caches: vec!["~/.cargo/registry".to_owned()],
             environment: BTreeMap::from([("CARGO_NET_OFFLINE".to_owned(), "true".to_owned())]),
             origin: origin(50, "the Rust toolchain"),
         });
@@ -168,6 +170,7 @@ pub(crate) fn request(level: Level) -> Request {
         streams: Streams::Inherit,
         tree: Tree::Itself,
         repository: None,
+        caches: BTreeMap::new(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! compared with another level's and be tested without root.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod caches;
 mod compile;
 pub mod egress;
 mod environment;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use caches::caches;
 pub use compile::compile;
 use egress::EgressPlan;
 pub use environment::search_path;
@@ -142,14 +144,13 @@ pub enum What {
         /// Without it the mount is `noexec`.
         programs: bool,
     },
-    /// The host's directory with a layer of a session on top: what is read comes from either, what
-    /// is written goes into the layer. Nothing mounted below the directory shows.
+    /// The host's directory with a layer on top: what is read comes from either, what is written goes
+    /// into the layer. Nothing mounted below the directory shows.
     Overlay {
         lower: PathBuf,
         device: u64,
         inode: u64,
-        /// Holds `upper` and `work`; in no view itself.
-        layers: Store,
+        layers: Layers,
         access: Access,
         programs: bool,
     },
@@ -194,6 +195,16 @@ pub enum What {
         device: u64,
         inode: u64,
     },
+}
+
+/// Where an overlay keeps what is written into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layers {
+    /// In a directory of rung's own, which holds `upper` and `work` and is in no view itself.
+    Kept(Store),
+    /// In memory that all such layers of the run share, until it ends.
+    Private { size: Bytes, files: Count },
 }
 
 /// What is known only when the gateway of the run is ready.
@@ -338,9 +349,18 @@ pub struct Gap {
 /// A grant that opens nothing in this run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absent {
-    /// The place that does not exist or is hidden by another entry.
     pub path: PathBuf,
+    pub why: NoEffect,
     pub because: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoEffect {
+    /// It does not exist, or another entry hides it.
+    NotShown,
+    /// A cache that can have no layer of the run's on this host, so the run has none of its own.
+    NoLayer,
 }
 
 /// Proof that the decision about a plan is in the ledger.

@@ -92,6 +92,7 @@ pub fn wanted_paths(
         .map(|grant| &grant.path)
         .chain(filesystem.hidden.iter().map(|entry| &entry.name))
         .chain(filesystem.toolchains.iter().flat_map(|it| &it.credentials))
+        .chain(filesystem.all_caches().map(|(path, _)| path))
         .filter_map(expanded)
         .chain(toolchain_paths)
         .collect();

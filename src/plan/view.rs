@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use super::egress::{self, AUTHORITIES, OwnFiles};
 use super::paths::{PROC_MASKED, PROCESSORS, RESOLVER, VAR_TMP, between, expand, in_proc, overlap};
 use super::protect::protect;
-use super::{Absent, Access, Late, MaskedName, PlanError, ViewEntry, Watched, What};
+use super::{
+    Absent, Access, Late, Layers, MaskedName, NoEffect, PlanError, ViewEntry, Watched, What, caches,
+};
 use crate::model::{
     HostFacts, Origin, PathFact, PathKind, PathMap, Request, Tree, lies_in, walk_order,
 };
@@ -76,7 +78,7 @@ pub(super) fn build(
     for opening in openings(profile) {
         let path = reserved(&opening, &request.home, &home)?;
         let Some(fact) = object(host, &path) else {
-            absent.push(Absent { path, because: opening.because.clone() });
+            absent.push(Absent { path, why: NoEffect::NotShown, because: opening.because.clone() });
             continue;
         };
         reserved_place(&opening, &fact.canonical, &home)?;
@@ -85,7 +87,7 @@ pub(super) fn build(
             written.push((fact.canonical.clone(), opening.because.clone()));
         }
         if hidden.iter().any(|it| lies_in(&fact.canonical, &it.path)) {
-            absent.push(Absent { path, because: opening.because.clone() });
+            absent.push(Absent { path, why: NoEffect::NotShown, because: opening.because.clone() });
             continue;
         }
         if path != fact.canonical {
@@ -93,10 +95,12 @@ pub(super) fn build(
         }
         open(&mut ground, &opening, fact);
     }
+    let is_hidden = |path: &Path| hidden.iter().any(|it| lies_in(path, &it.path));
+    caches::lay(profile, request, host, is_hidden, &mut ground, &mut absent);
     ground.insert(request.workspace.clone(), workspace_entry(profile, request, workspace));
     let mut cover = Cover::default();
     repository(profile, request, host, &hidden, (&mut ground, &mut cover), &mut absent);
-    merge(&mut ground, &request.workspace);
+    merge(&mut ground, request);
     shared_tmp(profile, host, &mut ground);
     if let Some(files) = files {
         own_files(files, host, &home, &mut ground)?;
@@ -282,11 +286,16 @@ fn open(ground: &mut Ground, opening: &Opening<'_>, fact: &PathFact) {
 
 /// Drops what an entry above already gives, and what a grant reads inside the workspace, which the
 /// workspace itself shows.
-fn merge(ground: &mut Ground, workspace: &Path) {
+fn merge(ground: &mut Ground, request: &Request) {
+    let workspace = &request.workspace;
     let paths: Vec<PathBuf> = ground.keys().filter(|it| *it != workspace).cloned().collect();
     for path in paths {
         let Some(bound) = ground.get(&path).and_then(ViewEntry::bound) else { continue };
         let Some((above, entry)) = ground.above(&path) else { continue };
+        // What is written into a cache goes elsewhere than what is written around it.
+        if entry.is_cache(request) || ground.get(&path).is_some_and(|it| it.is_cache(request)) {
+            continue;
+        }
         let same = entry.bound() == Some(bound);
         let read_inside = above == workspace && bound.0 == Access::Read;
         if !same && !read_inside {
@@ -316,7 +325,7 @@ fn workspace_entry(profile: &Profile, request: &Request, fact: &PathFact) -> Vie
             lower: fact.canonical.clone(),
             device: fact.device,
             inode: fact.inode,
-            layers: layers.clone(),
+            layers: Layers::Kept(layers.clone()),
             access,
             programs,
         },
@@ -356,7 +365,7 @@ fn repository(
         || host.state_directories.iter().any(|it| overlap(it, common))
         || hidden.iter().any(|it| lies_in(common, &it.path));
     let Some(fact) = found(common).filter(|_| !reserved) else {
-        absent.push(Absent { path: common.clone(), because });
+        absent.push(Absent { path: common.clone(), why: NoEffect::NotShown, because });
         return;
     };
     let reads = profile.filesystem.workspace.mode == WorkspaceMode::ReadOnly;
@@ -367,7 +376,7 @@ fn repository(
             lower: fact.canonical.clone(),
             device: fact.device,
             inode: fact.inode,
-            layers: layers.clone(),
+            layers: Layers::Kept(layers.clone()),
             access: Access::Write,
             programs: false,
         },

@@ -37,6 +37,7 @@ pub(super) fn profile() -> Profile {
             hidden: Vec::new(),
             protected: Vec::new(),
             toolchains: Vec::new(),
+            caches: Vec::new(),
             tmp: Tmp { size: Bytes(1), files: Count(1), run_programs: false, origin: origin() },
         },
         exec: Exec {
@@ -173,5 +174,6 @@ pub(super) fn request(line: &str, program: ProgramFact) -> Request {
         streams: Streams::Inherit,
         tree: Tree::Itself,
         repository: None,
+        caches: BTreeMap::new(),
     }
 }

@@ -222,6 +222,7 @@ impl Maker<'_> {
             hidden: self.entries("filesystem.hidden"),
             protected: self.entries("filesystem.protected"),
             toolchains,
+            caches: self.entries("filesystem.caches"),
             tmp: Tmp {
                 size: Bytes(size.number()?),
                 files: Count(files.number()?),
@@ -265,6 +266,7 @@ impl Maker<'_> {
                 directories: node.texts_of("directories"),
                 search_path: node.texts_of("search_path"),
                 credentials: node.texts_of("credentials"),
+                caches: node.texts_of("caches"),
                 environment,
                 origin: self.report.origin(&item.node.place, &Self::because(because, path)),
             });

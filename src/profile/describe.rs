@@ -304,6 +304,13 @@ fn filesystem() -> Vec<Key> {
             Text::Name,
             Adding::Widens,
         ),
+        entries(
+            "caches",
+            "Caches of tools: read by a run, which writes into a layer on top of them.",
+            "path",
+            Text::ReadPath,
+            Adding::Widens,
+        ),
         section("tmp", "The private temporary directories of a run.", tmp),
     ]
 }
@@ -565,6 +572,11 @@ fn toolchain() -> Vec<Key> {
             "credentials",
             "Credential files below `directories`, masked.",
             list(Shape::Text(Text::HiddenPath)),
+        ),
+        file(
+            "caches",
+            "What it keeps for all projects; a run writes into a layer on top.",
+            list(Shape::Text(Text::ReadPath)),
         ),
         file(
             "environment",

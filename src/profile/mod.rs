@@ -174,7 +174,18 @@ pub struct Filesystem {
     pub protected: Vec<Entry>,
     /// Directories of the toolchains the level names, read-only, without their credential files.
     pub toolchains: Vec<Toolchain>,
+    /// Caches of the user's tools, beside those of the toolchains.
+    pub caches: Vec<Entry>,
     pub tmp: Tmp,
+}
+
+impl Filesystem {
+    /// Every cache that a run profits from, as it is spelled.
+    pub fn all_caches(&self) -> impl Iterator<Item = (&String, &Origin)> {
+        let own = self.caches.iter().map(|it| (&it.name, &it.origin));
+        let known = self.toolchains.iter();
+        known.flat_map(|it| it.caches.iter().map(|path| (path, &it.origin))).chain(own)
+    }
 }
 
 /// How the workspace itself is mounted.
@@ -233,6 +244,8 @@ pub struct Toolchain {
     pub search_path: Vec<String>,
     /// Credential files below `directories`, masked.
     pub credentials: Vec<String>,
+    /// What it keeps for all projects: a run reads it, and writes into a layer on top.
+    pub caches: Vec<String>,
     /// Variables it needs, e.g. `CARGO_NET_OFFLINE`.
     pub environment: BTreeMap<String, String>,
     pub origin: Origin,

@@ -144,6 +144,7 @@ pub fn blast(profile: &Profile) -> Blast {
     let filesystem = &profile.filesystem;
     let mut reads: Vec<String> = filesystem.read.iter().map(|it| it.path.clone()).collect();
     reads.extend(filesystem.toolchains.iter().flat_map(|it| it.directories.clone()));
+    reads.extend(filesystem.all_caches().map(|(path, _)| path.clone()));
     let mut writes: Vec<String> = filesystem.write.iter().map(|it| it.path.clone()).collect();
     match filesystem.workspace.mode {
         WorkspaceMode::ReadOnly => reads.push("the workspace".to_owned()),
@@ -407,6 +408,9 @@ fn filesystem(profile: &Profile, lines: &mut Lines) {
     for toolchain in &filesystem.toolchains {
         lines.entry("filesystem.toolchains", &toolchain.name, places(toolchain), &toolchain.origin);
     }
+    for entry in &filesystem.caches {
+        lines.entry("filesystem.caches", &entry.name, String::new(), &entry.origin);
+    }
     let tmp = &filesystem.tmp;
     let programs = if tmp.run_programs { "programs may run" } else { "no programs" };
     let tmp_says = format!("{}, {} files, {programs}", tmp.size, tmp.files);
@@ -414,11 +418,13 @@ fn filesystem(profile: &Profile, lines: &mut Lines) {
 }
 
 fn places(toolchain: &Toolchain) -> String {
-    let directories = toolchain.directories.join(", ");
-    if toolchain.credentials.is_empty() {
-        return directories;
+    let mut places = toolchain.directories.join(", ");
+    for (words, list) in [("without", &toolchain.credentials), ("caches", &toolchain.caches)] {
+        if !list.is_empty() {
+            places = format!("{places} {words} {}", list.join(", "));
+        }
     }
-    format!("{directories} without {}", toolchain.credentials.join(", "))
+    places
 }
 
 fn exec(profile: &Profile, lines: &mut Lines) {

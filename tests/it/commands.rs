@@ -72,6 +72,7 @@ pub(crate) fn request(level: Level, argv: Vec<Arg>) -> Request {
         streams: Streams::Inherit,
         tree: Tree::Itself,
         repository: None,
+        caches: BTreeMap::new(),
     }
 }
 

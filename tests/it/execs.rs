@@ -105,6 +105,7 @@ fn request(level: Level) -> Request {
         streams: Streams::Inherit,
         tree: rung::model::Tree::Itself,
         repository: None,
+        caches: BTreeMap::new(),
     }
 }
 

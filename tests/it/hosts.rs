@@ -169,6 +169,7 @@ pub(crate) fn request(level: Level) -> Request {
         streams: Streams::Inherit,
         tree: rung::model::Tree::Itself,
         repository: None,
+        caches: BTreeMap::new(),
     }
 }
 

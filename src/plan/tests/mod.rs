@@ -8,6 +8,7 @@ use super::*;
 use crate::model::{Cause, HostFacts, Mechanism, Ports, Probe, Request};
 use crate::profile::{Credential, Decoy, OnGap, Profile, SecretSource, Setting, WorkspaceMode};
 
+mod caches;
 mod order;
 mod refusals;
 
