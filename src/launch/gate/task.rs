@@ -164,8 +164,9 @@ impl Memory {
         words: &Words,
         variables: &Words,
     ) -> bool {
-        /// The vector for the loader, random bytes, the name of the platform, and what aligns them.
-        const BETWEEN: usize = 4096;
+        /// The vector for the loader, random bytes, the name of the platform, and a gap of up to two
+        /// pages, as wide as the kernel rolls it (`arch_align_stack`).
+        const BETWEEN: usize = 3 * PAGE;
         let (count, variable_count) = (words.count(), variables.count());
         let strings = words.bytes.len() + variables.bytes.len();
         let pointers = POINTER * (count + variable_count + 3);
