@@ -52,7 +52,7 @@ use crate::sys::process::{
     self, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS, Sharing,
 };
 use crate::sys::seccomp::Instruction;
-use crate::sys::{arena, descriptor, process::Child};
+use crate::sys::{descriptor, process::Child};
 
 /// Why nothing ran, or why what ran was ended.
 #[derive(Debug, thiserror::Error)]
@@ -213,9 +213,6 @@ fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, Launc
     (launch.overlapped)().map_err(LaunchError::NotDurable)?;
     let orders = gate::Orders::of(plan, opens);
     drop((launch.recorded, rules.host));
-    // The wait may be long, and little of what was needed until here still is.
-    arena::trim();
-    arena::trim_stack();
     let line = wires.gate.take();
     let gate = line.map(|line| gate::Gate::new(orders, launch.judge, child.pid, line));
     let ended = supervise::until_the_end(

@@ -14,8 +14,8 @@ use super::terminal::{Passing, Terminal};
 use super::{Ended, LaunchError, Wires, init, kit, limits, memory, passed};
 use crate::model::{Attempts, Bytes, Denial, Layer, Level, Origin, Status, Streams, Usage};
 use crate::plan::{LimitPlan, Limited, SandboxPlan};
-use crate::sys::descriptor;
 use crate::sys::process::{self, Child, mask_of};
+use crate::sys::{arena, descriptor};
 
 /// Between two looks at the memory: the first after one interval, so a short run has none.
 const MEMORY_LOOK: Duration = Duration::from_millis(100);
@@ -354,6 +354,8 @@ struct Clock {
     kill_at: Option<Instant>,
     killed: bool,
     look_at: Instant,
+    /// The memory that only starting took has been given back.
+    trimmed: bool,
     page_bytes: u64,
 }
 
@@ -364,6 +366,7 @@ impl Clock {
             kill_at: None,
             killed: false,
             look_at: started + MEMORY_LOOK,
+            trimmed: false,
             page_bytes: 4096,
         }
     }
@@ -391,6 +394,11 @@ impl Clock {
             if let Some(denial) = others_look() {
                 seen.limit.get_or_insert(denial);
                 self.kill(run, child);
+            }
+            if !std::mem::replace(&mut self.trimmed, true) {
+                // The wait is a long one, and little of what was needed until here still is.
+                arena::trim();
+                arena::trim_stack();
             }
             // However long it took, what else there is to do comes in between.
             self.look_at = Instant::now() + MEMORY_LOOK;
