@@ -5,6 +5,7 @@
 
 mod clients;
 mod credential;
+mod damage;
 mod http;
 mod load;
 mod network;

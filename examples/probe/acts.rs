@@ -170,6 +170,7 @@ fn caller(state: &str, program: &str, arguments: &[&str]) -> Tried {
             std::env::set_current_dir(path)?;
             fs::remove_dir(path)?;
         }
+        ("has-no-second-network", _) => refuse_second_network()?,
         ("stops", _) => {
             let own = ask(libc::SYS_getpid, &[])?;
             ask(libc::SYS_kill, &[own, word(libc::SIGSTOP)])?;
@@ -180,6 +181,37 @@ fn caller(state: &str, program: &str, arguments: &[&str]) -> Tried {
         std::process::Command::new(program).args(arguments),
     );
     Err(error.into())
+}
+
+/// A filter like a container's, which refuses a network namespace to who has one.
+fn refuse_second_network() -> Result<(), i32> {
+    const LOAD_WORD: u16 = 0x20;
+    const IS: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const REFUSE: u32 = 0x0005_0000;
+    const ALLOW: u32 = 0x7fff_0000;
+    // `struct seccomp_data`: the number of the call, and the lower half of its first word.
+    const NUMBER: u32 = 0;
+    const FIRST_WORD: u32 = 16;
+    let number = u32::try_from(libc::SYS_unshare).map_err(|_| libc::ENOSYS)?;
+    let program = [
+        (LOAD_WORD, 0_u8, 0_u8, NUMBER),
+        (IS, 0, 3, number),
+        (LOAD_WORD, 0, 0, FIRST_WORD),
+        (IS, 0, 1, libc::CLONE_NEWNET.cast_unsigned()),
+        (RETURN, 0, 0, REFUSE | libc::EPERM.cast_unsigned()),
+        (RETURN, 0, 0, ALLOW),
+    ];
+    let bytes = program.iter().flat_map(|(code, yes, no, value)| {
+        [&code.to_ne_bytes()[..], &[*yes, *no], &value.to_ne_bytes()].concat()
+    });
+    let instructions = keep(bytes.collect());
+    // `struct sock_fprog`
+    let length = program.len().to_ne_bytes();
+    let filter = keep([length, instructions.to_ne_bytes()].concat());
+    ask(libc::SYS_prctl, &[word(libc::PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0])?;
+    let filtered = word(libc::SECCOMP_SET_MODE_FILTER.cast_signed());
+    ask(libc::SYS_seccomp, &[filtered, 0, filter]).map(drop)
 }
 
 fn ignore(signal: i32) -> Result<(), i32> {

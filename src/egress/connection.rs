@@ -44,6 +44,10 @@ impl From<Cut> for Closed {
 /// Whom the connection is for says the address at which it arrived.
 pub(super) async fn serve(client: TcpStream, state: Rc<State>) {
     let Ok(at) = client.local_addr() else { return relay::reset(&client) };
+    // In a namespace of both, the run's own addresses are served as well, and lead nowhere.
+    if state.plan.pool.is_own(at.ip()) {
+        return relay::reset(&client);
+    }
     if state.plan.pool.is_gateway(at.ip()) && at.port() == Pool::PROXY_PORT {
         return proxy::serve(client, &state).await;
     }

@@ -93,7 +93,8 @@ fn since(mechanism: Mechanism) -> (u32, u32) {
         | Mechanism::PidNamespace
         | Mechanism::NestedUserNamespace
         | Mechanism::Ptrace
-        | Mechanism::Loopback => (5, 3),
+        | Mechanism::Loopback
+        | Mechanism::Router => (5, 3),
         Mechanism::Mount | Mechanism::Proc | Mechanism::Devpts => (5, 2),
         Mechanism::DetachedMounts => (5, 12),
         Mechanism::Overlay => (5, 11),
@@ -128,6 +129,9 @@ fn cause(mechanism: Mechanism, errno: Errno, evidence: &Evidence) -> (Cause, Opt
             (Cause::KernelTooOld, said("built in, but not switched on at boot"))
         }
         Errno::ENOSYS | Errno::ENODEV => (Cause::KernelTooOld, None),
+        Errno::EOPNOTSUPP if mechanism == Mechanism::Router => {
+            (Cause::NoVeth, said("built without `CONFIG_VETH`, or its module is not there"))
+        }
         Errno::ENOSPC | Errno::EUSERS if is_namespace(mechanism) => {
             let limit = evidence.limit.as_ref().map(|it| format!("`{it}` is 0"));
             (Cause::NamespaceLimit, limit)
@@ -170,7 +174,10 @@ fn cause(mechanism: Mechanism, errno: Errno, evidence: &Evidence) -> (Cause, Opt
 }
 
 fn is_namespace(mechanism: Mechanism) -> bool {
-    matches!(mechanism, Mechanism::UserNamespace | Mechanism::NestedUserNamespace)
+    matches!(
+        mechanism,
+        Mechanism::UserNamespace | Mechanism::NestedUserNamespace | Mechanism::Router
+    )
 }
 
 #[cfg(test)]
@@ -249,6 +256,15 @@ mod tests {
         let filtered = Evidence { filtered: true, ..here() };
         check(Mechanism::Ptrace, Errno::EPERM, &filtered, Cause::OuterFilter, "filter");
         check(Mechanism::SeccompNotify, Errno::EBUSY, &here(), Cause::OuterFilter, "listens");
+    }
+
+    #[test]
+    fn a_kernel_without_veth_is_no_old_kernel() {
+        check(Mechanism::Router, Errno::EOPNOTSUPP, &here(), Cause::NoVeth, "CONFIG_VETH");
+        let limited = Evidence { limit: Some("user.max_net_namespaces".to_owned()), ..here() };
+        check(Mechanism::Router, Errno::ENOSPC, &limited, Cause::NamespaceLimit, "max_net");
+        let filtered = Evidence { filtered: true, ..here() };
+        check(Mechanism::Router, Errno::EPERM, &filtered, Cause::OuterFilter, "filter");
     }
 
     #[test]

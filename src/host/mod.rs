@@ -101,7 +101,7 @@ pub fn facts(
     // Something that does not work may be mended at any time, so only a whole machine is worth
     // remembering.
     if let Some(boot) = boot
-        && Mechanism::ALL.iter().all(|it| facts.works(*it))
+        && is_whole(&facts)
     {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let places = place.iter().cloned().collect();
@@ -240,8 +240,14 @@ fn recall(path: &Path, boot: &str) -> Option<Remembered> {
     let current = known.boot == boot
         && known.version == env!("CARGO_PKG_VERSION")
         && known.facts.uid == nix::unistd::getuid().as_raw()
-        && known.facts.gid == nix::unistd::getgid().as_raw();
+        && known.facts.gid == nix::unistd::getgid().as_raw()
+        && is_whole(&known.facts);
     current.then_some(known)
+}
+
+/// Whether everything works that this version tries.
+fn is_whole(facts: &HostFacts) -> bool {
+    Mechanism::ALL.iter().all(|it| facts.works(*it))
 }
 
 /// Best effort: without the note the next run probes again.

@@ -11,6 +11,7 @@ use crate::model::Mechanism;
 use crate::sys::process::{
     self, Child, NEW_CGROUP, NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, NEW_USER, NEW_UTS,
 };
+use crate::sys::route::{self, Batch};
 use crate::sys::seccomp::Instruction;
 use crate::sys::{descriptor, landlock, mount, network, seccomp};
 
@@ -35,6 +36,7 @@ struct Kit {
     gid_map: Vec<u8>,
     inner_uid_map: Vec<u8>,
     inner_gid_map: Vec<u8>,
+    cable: Batch,
 }
 
 /// What trying gave: each mechanism, or the error number and the step that gave it.
@@ -70,6 +72,7 @@ pub(super) fn mechanisms(uid: u32, gid: u32) -> Result<Tried, ProbeError> {
         gid_map: map(inner(gid), gid),
         inner_uid_map: map(inner(uid), inner(uid)),
         inner_gid_map: map(inner(gid), inner(gid)),
+        cable: Batch::of([route::cable()]),
     };
     let flags = NEW_USER | NEW_MOUNT | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP;
     let forked = start(flags, None, &kit, child);
@@ -124,6 +127,7 @@ fn foundations(mechanism: Mechanism) -> Vec<Mechanism> {
         | Mechanism::Devpts
         | Mechanism::Overlay
         | Mechanism::Loopback
+        | Mechanism::Router
         | Mechanism::Proc => needed.push(Mechanism::Mount),
         Mechanism::UserNamespace
         | Mechanism::Mount
@@ -173,6 +177,7 @@ fn step(mechanism: Mechanism) -> &'static str {
         Mechanism::Ptrace => "attaching to the probe",
         Mechanism::Overlay => "mounting an overlay",
         Mechanism::Devpts => "mounting a fresh devpts",
+        Mechanism::Router => "joining a second network namespace by veth",
     }
 }
 
@@ -201,6 +206,7 @@ fn child(kit: &Kit) -> ! {
         said(Mechanism::Devpts, mount::new_filesystem(c"devpts", &[], 0).map(drop));
         said(Mechanism::Overlay, overlay());
         said(Mechanism::Loopback, network::loopback_up());
+        said(Mechanism::Router, router(kit));
         if let Ok(proc) = &proc {
             said(Mechanism::NestedUserNamespace, nested(kit, proc));
         }
@@ -244,6 +250,13 @@ fn overlay() -> Result<(), Errno> {
         (c"userxattr", None),
     ];
     mount::new_filesystem(c"overlay", &options, 0).map(drop)
+}
+
+/// As the launch makes it: the process, which is number 1, goes to the second one.
+fn router(kit: &Kit) -> Result<(), Errno> {
+    let first = network::configuration()?;
+    process::unshare(NEW_NET)?;
+    kit.cable.send(first.as_fd())
 }
 
 fn nested(kit: &Kit, proc: &OwnedFd) -> Result<(), Errno> {

@@ -95,7 +95,7 @@ impl Step {
             Self::SealRoot => "making the new root read-only",
             Self::Pivot => "changing the root",
             Self::Loopback => "bringing up lo",
-            Self::Router => "making the way out",
+            Self::Router => "making the way out (`rung doctor` tries what it needs)",
             Self::HostName => "setting the host name",
             Self::NamespaceLimits => "forbidding further namespaces",
             Self::SecondUserNamespace => "locking the mounts in a second user namespace",

@@ -84,6 +84,8 @@ pub enum Mechanism {
     Overlay,
     /// A pseudo terminal from a new `devpts` instance.
     Devpts,
+    /// A second network namespace, joined to the first by a pair of `veth` devices.
+    Router,
 }
 
 /// What trying a mechanism gave.
@@ -100,6 +102,8 @@ pub enum Probe {
 pub enum Cause {
     /// The kernel lacks the system call or the option.
     KernelTooOld,
+    /// The kernel lacks the devices that join network namespaces.
+    NoVeth,
     /// `user.max_user_namespaces` or a sibling is 0 or used up (ENOSPC).
     NamespaceLimit,
     /// Creating the namespace is refused (EPERM): a distribution's switch, a chroot, or a user
@@ -201,7 +205,7 @@ impl HostFacts {
 }
 
 impl Mechanism {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::UserNamespace,
         Self::Mount,
         Self::DetachedMounts,
@@ -215,6 +219,7 @@ impl Mechanism {
         Self::Ptrace,
         Self::Overlay,
         Self::Devpts,
+        Self::Router,
     ];
 
     pub fn name(self) -> &'static str {
@@ -232,6 +237,7 @@ impl Mechanism {
             Self::Ptrace => "ptrace of a descendant",
             Self::Overlay => "OverlayFS in a user namespace",
             Self::Devpts => "own pseudo terminals",
+            Self::Router => "second network, by veth",
         }
     }
 }

@@ -251,7 +251,8 @@ pub(super) fn no_userns() -> HostFacts {
             | Mechanism::NestedUserNamespace
             | Mechanism::Ptrace
             | Mechanism::Overlay
-            | Mechanism::Devpts => Cause::Needs,
+            | Mechanism::Devpts
+            | Mechanism::Router => Cause::Needs,
         };
         let detail = "clone3: ENOSPC".to_owned();
         host.probes.insert(mechanism, Probe::Fails { cause, detail });

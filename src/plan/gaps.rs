@@ -74,6 +74,14 @@ const GATE: [(Mechanism, &str, &str); 2] = [
     ),
 ];
 
+/// What the way out is kept apart by, where there is one.
+const ROUTER: (Mechanism, &str, &str) = (
+    Mechanism::Router,
+    "the way out lies in a network namespace that nobody is in",
+    "the way out lies in the run's own network namespace: no server of the run can have a port that \
+     a destination lists, and a server at another port answers for every address inside",
+);
+
 /// Whether this host can have the exec gate: one half of it would decide about what can still be
 /// changed.
 pub fn gate(host: &HostFacts) -> Gate {
@@ -127,6 +135,11 @@ pub fn promises(profile: &Profile, host: &HostFacts) -> Vec<Promise> {
         let gap = missing(host, *mechanism, lost, false);
         Promise { mechanism: *mechanism, promise, state: state(&gap), gap }
     }));
+    if !profile.network.destinations.is_empty() {
+        let (mechanism, promise, _) = ROUTER;
+        let gap = router(host);
+        promises.push(Promise { mechanism, promise, state: state(&gap), gap });
+    }
     promises.push(Promise {
         mechanism: Mechanism::Landlock,
         promise: "the file rules are kept twice: by the mounts and by Landlock",
@@ -147,6 +160,9 @@ pub(super) fn accepted(
         .filter_map(|(mechanism, _, lost)| missing(host, *mechanism, lost, true))
         .collect();
     gaps.extend(GATE.iter().filter_map(|(it, _, lost)| missing(host, *it, lost, false)));
+    if !profile.network.destinations.is_empty() {
+        gaps.extend(router(host));
+    }
     if landlock_abi == 0 {
         gaps.extend(landlock(host));
     }
@@ -180,6 +196,14 @@ fn words(cause: Cause, mechanism: Mechanism) -> (&'static str, &'static str) {
         Cause::KernelTooOld => {
             ("the kernel lacks it", "use Linux 5.12 or newer; 6.2 or newer keeps every promise")
         }
+        Cause::NoVeth => (
+            "the kernel has no devices of the kind veth",
+            "load them: `modprobe veth`, or use a kernel with `CONFIG_VETH`",
+        ),
+        Cause::NamespaceLimit if mechanism == Mechanism::Router => (
+            "the limit of network namespaces is used up",
+            "raise it: `sysctl user.max_net_namespaces=15000`",
+        ),
         Cause::NamespaceLimit => (
             "the limit of namespaces is 0 or used up",
             "raise it: `sysctl user.max_user_namespaces=15000`",
@@ -216,6 +240,17 @@ fn words(cause: Cause, mechanism: Mechanism) -> (&'static str, &'static str) {
 const LANDLOCK_FIX: &str = "use Linux 5.19 or newer with `landlock` in the `lsm=` list, or set \
                             `on_gap = \"allow\"` in the profile: the mounts keep the same promise \
                             alone";
+
+fn router(host: &HostFacts) -> Option<Gap> {
+    let (mechanism, _, lost) = ROUTER;
+    let gap = missing(host, mechanism, lost, false)?;
+    let fix = format!(
+        "{}; or list no destination; or set `on_gap = \"allow\"` in the profile: what may be \
+         reached stays the same",
+        gap.fix
+    );
+    Some(Gap { fix, ..gap })
+}
 
 fn landlock(host: &HostFacts) -> Option<Gap> {
     let promise = "the file rules are kept by the mounts alone, without Landlock as a second wall";

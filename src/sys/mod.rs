@@ -18,6 +18,7 @@ pub(crate) mod numbers;
 
 pub(crate) mod process;
 pub(crate) mod pty;
+pub(crate) mod route;
 pub(crate) mod seccomp;
 
 pub(crate) mod terminal;

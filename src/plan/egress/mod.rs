@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Gate, Limited, PlanError, gate};
 use crate::model::{
-    AddressClass, Bytes, Count, Denial, HostFacts, HostName, HostPattern, Layer, Level, NameError,
-    Origin, Ports, Range, classify,
+    AddressClass, Bytes, Count, Denial, HostFacts, HostName, HostPattern, Layer, Level, Mechanism,
+    NameError, Origin, Ports, Range, classify,
 };
 use crate::profile::{Destination, Limit, Profile, Table};
 pub use credential::{CredentialPlan, Decoy, Source};
@@ -43,6 +43,7 @@ pub struct EgressPlan {
     /// Whom the gateway asks for the addresses of allowed names.
     pub nameservers: Vec<SocketAddr>,
     pub pool: Pool,
+    pub router: Router,
     /// Files of the host with the certificates that the gateway believes, where it reads TLS.
     pub trust: Vec<PathBuf>,
     pub credentials: Vec<CredentialPlan>,
@@ -78,6 +79,16 @@ impl std::fmt::Display for To {
             Self::Range(range) => write!(f, "{range}"),
         }
     }
+}
+
+/// Where the connections of a run end, for the gateway to take them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Router {
+    /// In a network namespace that nobody is in.
+    Beside,
+    /// In the sandbox's own, among its servers: what a host without [`Mechanism::Router`] can do.
+    Within,
 }
 
 /// The addresses that stand for names inside the sandbox, and for the gateway itself.
@@ -121,6 +132,13 @@ impl Pool {
             IpAddr::V6(it) => u32::try_from(it.to_bits().checked_sub(self.v6.to_bits())?).ok()?,
         };
         offset.checked_sub(Self::FIRST).filter(|it| *it < Self::NAMES_MAX)
+    }
+
+    /// Whether it is the sandbox itself, whichever way its connections go.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        let (v4, v6) = self.sandbox();
+        let itself = address == IpAddr::V4(v4) || address == IpAddr::V6(v6);
+        itself || address.is_loopback() || address.is_unspecified()
     }
 
     pub fn is_gateway(&self, address: IpAddr) -> bool {
@@ -239,8 +257,7 @@ pub fn foresee(egress: Option<&EgressPlan>, address: IpAddr, port: u16) -> Fores
         return Foreseen::Own;
     }
     let Some(plan) = egress else { return Foreseen::Closed(Refused::NoWayOut) };
-    let (v4, v6) = plan.pool.sandbox();
-    if address == IpAddr::V4(v4) || address == IpAddr::V6(v6) {
+    if plan.pool.is_own(address) {
         return Foreseen::Own;
     }
     if port == PORT_DNS || (port == Pool::PROXY_PORT && plan.pool.is_gateway(address)) {
@@ -266,6 +283,7 @@ impl EgressPlan {
             connections_max: None,
             nameservers: Vec::new(),
             pool: Pool::USUAL,
+            router: Router::Beside,
             trust: Vec::new(),
             credentials: Vec::new(),
         }
@@ -561,6 +579,7 @@ pub(super) fn compile(
         connections_max: network.connections_max.as_ref().map(limited),
         nameservers: host.nameservers.clone(),
         trust: trust::of(host),
+        router: router(host),
         ..EgressPlan::to(destinations)
     };
     plan.credentials = credential::compile(profile, &plan)?;
@@ -573,6 +592,10 @@ pub(super) fn compile(
         }),
         Some(_) | None => Ok(Some(plan)),
     }
+}
+
+fn router(host: &HostFacts) -> Router {
+    if host.works(Mechanism::Router) { Router::Beside } else { Router::Within }
 }
 
 fn one(destination: &Destination, level: Level) -> Result<DestinationPlan, PlanError> {

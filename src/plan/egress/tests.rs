@@ -208,3 +208,41 @@ fn a_request_is_allowed_by_every_destination_that_has_methods() {
     assert!(!usual().inspects(&unread));
     assert_eq!(usual().decide_method(&unread, "ANYTHING"), Ok(()));
 }
+
+#[test]
+fn a_host_that_joins_no_namespaces_is_a_gap_where_there_is_a_way_out() {
+    use crate::model::{Cause, Probe};
+    use crate::plan::fixture;
+    use crate::profile::OnGap;
+    let mut profile = fixture::profile(Level::TestExecution);
+    let mut whole = fixture::host();
+    fixture::add(&mut whole, "/etc/resolv.conf", crate::model::PathKind::File);
+    let mut host = whole.clone();
+    let failed = Probe::Fails { cause: Cause::NoVeth, detail: "joining: EOPNOTSUPP".to_owned() };
+    host.probes.insert(Mechanism::Router, failed);
+    let plan_of = |profile: &Profile, host: &HostFacts| {
+        fixture::plan_of(&fixture::request(profile.level), profile, host)
+    };
+    assert!(plan_of(&profile, &host).is_ok_and(|it| it.gaps.is_empty()), "nothing depends on it");
+    profile.network.destinations = vec![Destination {
+        host: "a.example.org".to_owned(),
+        ports: Ports::new(443, 443).into_iter().collect(),
+        addresses: Vec::new(),
+        methods: Vec::new(),
+        rate: None,
+        upload: None,
+        origin: Origin::built_in("the test names it"),
+    }];
+    let gaps = match plan_of(&profile, &host) {
+        Err(PlanError::Gaps { gaps, .. }) => gaps,
+        other => panic!("{other:?}"),
+    };
+    let [gap] = gaps.as_slice() else { panic!("{gaps:?}") };
+    assert!(gap.fix.contains("modprobe veth") && gap.fix.contains("no destination"), "{gap}");
+    profile.on_gap = OnGap::Allow;
+    let plan = plan_of(&profile, &host).unwrap();
+    assert_eq!(plan.gaps.as_slice(), std::slice::from_ref(gap));
+    assert_eq!(plan.network.egress.unwrap().router, Router::Within);
+    let whole = plan_of(&profile, &whole).unwrap();
+    assert_eq!((whole.gaps.len(), whole.network.egress.unwrap().router), (0, Router::Beside));
+}
