@@ -8,6 +8,7 @@ mod credential;
 mod damage;
 mod http;
 mod load;
+mod memory;
 mod network;
 mod secure;
 mod shop;

@@ -14,7 +14,7 @@ use crate::harness::{Ended, Place, put};
 pub(super) const SECRET: &str = "s3cr3t-of-the-test-0123456789";
 
 /// `r.test` is lent a credential for reading; `i.test` is read, `o.test` is not.
-fn place(net: &Net, server: &Secure, source: &str) -> Place {
+pub(super) fn place(net: &Net, server: &Secure, source: &str) -> Place {
     let port = server.port;
     net.name("i.test", Says::Addresses(vec![V4]));
     let place = super::tls::place(
@@ -35,7 +35,7 @@ fn place(net: &Net, server: &Secure, source: &str) -> Place {
 }
 
 /// Asks with the words of the code `say`, which has `url`, `token` and `get(url, **headers)`.
-fn python(place: &Place, server: &Secure, name: &str, say: &str) -> Option<Ended> {
+pub(super) fn python(place: &Place, server: &Secure, name: &str, say: &str) -> Option<Ended> {
     let code = format!(
         "import os, sys, glob, base64, urllib.request as u\n\
          url = 'https://{name}:{}'\n\
