@@ -103,6 +103,63 @@ fn whatever_is_more_than_reading_is_refused_and_recorded() {
     assert_eq!(net.connections(), 0);
 }
 
+/// A path by whatever spelling: the server sees the one that was decided about, or nothing.
+#[test]
+fn only_listed_paths_are_asked_for_however_they_are_written() {
+    let net = Net::new();
+    let place = place(&net, "paths = [\"/status\", \"/api/*\"]");
+    let asked = |name: &str, path: &str| say(&place, name, net.port, &GET.replace("/x?y", path));
+    for (path, seen) in [
+        ("/status", "/status"),
+        ("/%73tatus?q=/../x", "/status?q=/../x"),
+        ("//api///v1/", "/api/v1/"),
+        ("/x/../api/y", "/api/y"),
+        ("/api/%2e%2e/api/z", "/api/z"),
+    ] {
+        let ended = asked("r.test", path).exited(0);
+        assert!(ended.text().contains("200 OK"), "{path}: {}", ended.text());
+        let [request] = net.requests().try_into().unwrap();
+        assert!(request.starts_with(&format!("GET {seen} HTTP/1.1\r\n")), "{path}: {request}");
+        assert_eq!(ended.outcome().denials, []);
+    }
+    net.connections();
+    let (unlisted, odd) = ("may only be asked for /status, /api/*", "read in two ways");
+    for (path, says) in [
+        ("/", unlisted),
+        ("/admin", unlisted),
+        ("/status/", unlisted),
+        ("/STATUS", unlisted),
+        ("/api", unlisted),
+        ("/api/../admin", unlisted),
+        ("/api/%2e%2e/admin", unlisted),
+        ("/api/..%2fadmin", odd),
+        ("/api/..%5cadmin", odd),
+        ("/api/%252e%252e/admin", odd),
+        ("/api/..;/admin", odd),
+        ("/api/%c0%ae%c0%ae/admin", odd),
+        ("/../api/x", odd),
+        ("/api/x%00", odd),
+    ] {
+        let ended = asked("r.test", path);
+        assert!(ended.text().contains("403 Forbidden"), "{path}: {}", ended.text());
+        denied(&ended, &format!("GET r.test:{}", net.port), says);
+        assert_eq!(ended.denial().rule, "network.destination.paths");
+        assert!(!format!("{:?}", ended.denial()).contains("admin"), "a path is not recorded");
+        assert_eq!(net.connections(), 0, "{path}");
+        let control = asked("a.test", path);
+        assert!(control.text().contains("200 OK"), "{path}: {}", control.text());
+        assert_eq!((net.requests().len(), net.connections()), (1, 1), "{path}");
+    }
+    // Any method, where none is listed, and nothing but HTTP.
+    let posted =
+        say(&place, "r.test", net.port, &GET.replace("/x?y", "/api/p").replace("GET", "POST"));
+    assert!(posted.text().contains("200 OK"), "{}", posted.text());
+    net.connections();
+    let ended = say(&place, "r.test", net.port, "SSH-2.0-x\n\n");
+    denied(&ended, &format!("r.test:{}", net.port), "malformed");
+    assert_eq!(net.connections(), 0);
+}
+
 #[test]
 fn every_request_is_for_the_host_of_its_connection() {
     let net = Net::new();

@@ -32,7 +32,7 @@ use super::gateway::State;
 use super::hello;
 use super::inspect::{HEAD_BYTES_MAX, HEADERS_MAX};
 use super::relay;
-use super::request::{Target, judge, returned};
+use super::request::{Target, judge, returned, with_path};
 use super::tls::{H2, Tls};
 use super::upstream::{Beside, STREAM_BYTES_MAX, Upstream, WINDOW_BYTES_MAX};
 use crate::model::HostName;
@@ -215,8 +215,12 @@ impl Talk {
         let Self { target, to, state, .. } = self;
         let credentials = &state.plan.credentials;
         let lends = state.plan.lends(&target.wanted);
-        let judged = judge(&head, has_body, target, (&state.plan, to))
-            .and_then(|()| state.leases.give(credentials, target, &mut head));
+        let judged = judge(&head, has_body, target, (&state.plan, to)).and_then(|path| {
+            if let Some(path) = path {
+                head.uri = with_path(&head.uri, &path)?;
+            }
+            state.leases.give(credentials, target, &mut head)
+        });
         if let Err(why) = judged {
             let denial = state.refused_request(head.method.as_str(), target, &why);
             return refusal(StatusCode::FORBIDDEN, &denial.rule, &denial.reason, has_body);

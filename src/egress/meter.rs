@@ -250,6 +250,7 @@ mod tests {
             rate: rate.map(Bytes),
             upload_max: upload.map(Bytes),
             methods: Vec::new(),
+            paths: Vec::new(),
             because: because.clone(),
         };
         EgressPlan {

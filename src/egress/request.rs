@@ -13,7 +13,7 @@ use hyper::http::uri::{Authority, InvalidUri, PathAndQuery};
 use hyper::{Method, Version};
 
 use super::inspect::{HEADERS_MAX, without_port};
-use crate::model::HostName;
+use crate::model::{HostName, UrlPath};
 use crate::plan::egress::{Allowed, EgressPlan, Refused, Wanted};
 
 /// Whom a connection is for, and what is spoken on it.
@@ -82,12 +82,13 @@ impl Target {
 }
 
 /// Looks at the head of a request on a connection to `target`; `has_body` says whether more follows.
+/// Gives the path as it is to be sent, where paths are listed.
 pub(super) fn judge(
     head: &Parts,
     has_body: bool,
     target: &Target,
     (plan, to): (&EgressPlan, &Allowed),
-) -> Result<(), Refused> {
+) -> Result<Option<UrlPath>, Refused> {
     if head.method == Method::CONNECT {
         return Err(Refused::Trick("it asks for a tunnel (`CONNECT`)"));
     }
@@ -100,6 +101,7 @@ pub(super) fn judge(
     if !whole && !head.uri.path().starts_with('/') {
         return Err(Refused::Trick("its path does not begin with `/`"));
     }
+    let path = plan.decide_path(to, head.uri.path())?;
     let listed = |other: &[u8]| {
         let other = String::from_utf8_lossy(other.trim_ascii()).to_ascii_uppercase();
         plan.decide_method(to, &other).is_ok()
@@ -115,7 +117,19 @@ pub(super) fn judge(
         // A server that ignores it would take it for the next request.
         return Err(Refused::Trick("a request that only reads has no body"));
     }
-    Ok(())
+    Ok(path)
+}
+
+/// The same address with another path.
+pub(super) fn with_path(uri: &Uri, path: &UrlPath) -> Result<Uri, Refused> {
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_string(),
+    };
+    let mut parts = uri.clone().into_parts();
+    let malformed = Refused::Trick("its path has another byte than paths have");
+    parts.path_and_query = Some(text.parse().map_err(|_| malformed.clone())?);
+    Uri::from_parts(parts).map_err(|_| malformed)
 }
 
 /// Everything that names the host has to name this one.

@@ -21,6 +21,7 @@ mod path_map;
 mod ports;
 mod quantity;
 mod request;
+mod url_path;
 
 pub use address::{AddressClass, Range, RangeError, classify};
 pub use arg::{Arg, NulByte, is_deceptive, printable};
@@ -40,3 +41,4 @@ pub use path_map::{PathMap, is_plain, lexical, lies_in, walk_order};
 pub use ports::{Ports, PortsError};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
 pub use request::{Ids, Repository, Request, Store, Streams, Tree};
+pub use url_path::{UrlPath, UrlPathError, UrlPathPattern, UrlPathPatternError};

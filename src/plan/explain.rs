@@ -242,7 +242,14 @@ impl fmt::Display for DestinationPlan {
             write!(f, ", at most {rate} a second")?;
         }
         if self.is_inspected() {
-            write!(f, ", only HTTP requests with {}", list(&self.methods))?;
+            f.write_str(", only HTTP requests")?;
+        }
+        if !self.methods.is_empty() {
+            write!(f, " with {}", list(&self.methods))?;
+        }
+        if !self.paths.is_empty() {
+            let paths: Vec<String> = self.paths.iter().map(ToString::to_string).collect();
+            write!(f, " for {}", list(&paths))?;
         }
         Ok(())
     }

@@ -294,6 +294,7 @@ impl Maker<'_> {
             ports: item.node.list_of("ports").iter().filter_map(ports_of).collect(),
             addresses: item.node.texts_of("address"),
             methods: item.node.texts_of("methods"),
+            paths: item.node.texts_of("paths"),
             rate: bytes(&item.node, "rate"),
             upload: bytes(&item.node, "upload"),
             origin: self.origin(item, "network.destination"),

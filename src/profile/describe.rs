@@ -73,6 +73,8 @@ pub(super) enum Text {
     OptionName,
     Word,
     Method,
+    /// Of a request, or `/*` at its end.
+    UrlPath,
     /// A whole command line.
     Example,
 }
@@ -396,6 +398,11 @@ fn network() -> Vec<Key> {
             "methods",
             "HTTP methods; present: every request is read by the gateway, and nothing but HTTP passes.",
             list(Shape::Text(Text::Method)),
+        ),
+        file(
+            "paths",
+            "Paths of requests, each exact or with all below as `/api/*`; present: as with `methods`.",
+            list(Shape::Text(Text::UrlPath)),
         ),
         file("rate", "Bytes per second.", Shape::Either(vec![Shape::Size])),
         file("upload", "Bytes sent in one run.", Shape::Size),

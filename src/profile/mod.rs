@@ -308,8 +308,10 @@ pub struct Destination {
     pub ports: Vec<Ports>,
     /// Ranges beside the public internet where a name may lie.
     pub addresses: Vec<String>,
-    /// Empty: the stream is not looked into.
+    /// Of requests; empty with `paths`: the stream is not looked into.
     pub methods: Vec<String>,
+    /// Of requests.
+    pub paths: Vec<String>,
     /// Bytes per second.
     pub rate: Option<Bytes>,
     pub upload: Option<Bytes>,

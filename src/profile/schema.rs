@@ -116,6 +116,7 @@ fn pattern(text: Text) -> Option<&'static str> {
         Text::GuardedVariable => "^[A-Za-z_][A-Za-z0-9_]*\\*?$",
         Text::OptionName => "^[-+]",
         Text::Method => "^[A-Z]+$",
+        Text::UrlPath => "^/",
         Text::Sentence | Text::VariableValue | Text::Word | Text::Example => return None,
     })
 }

@@ -474,14 +474,14 @@ fn network(network: &Network, lines: &mut Lines) {
     }
 }
 
-/// `packages.example.org:443 GET HEAD`
+/// `packages.example.org:443 GET HEAD /api/*`
 fn destination_ends(destination: &Destination) -> String {
     let ports: Vec<String> = destination.ports.iter().map(ToString::to_string).collect();
     let mut words = vec![format!("{}:{}", destination.host, ports.join(","))];
     if !destination.addresses.is_empty() {
         words.push(format!("also at {}", destination.addresses.join(", ")));
     }
-    words.extend(destination.methods.iter().cloned());
+    words.extend(destination.methods.iter().chain(&destination.paths).cloned());
     words.join(" ")
 }
 

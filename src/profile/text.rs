@@ -6,7 +6,7 @@
 
 use super::describe::Text;
 use super::source::{is_unseen, shown};
-use crate::model::{Ports, Range};
+use crate::model::{Ports, Range, UrlPathPattern};
 
 /// Why a string is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +107,7 @@ pub(super) fn check(kind: Text, text: &str) -> Result<String, Wrong> {
         Text::GuardedVariable => guarded_variable(text),
         Text::OptionName => option(text),
         Text::Method => method(text),
+        Text::UrlPath => url_path(text),
     }
 }
 
@@ -315,6 +316,17 @@ fn option(text: &str) -> Result<String, Wrong> {
         ));
     }
     Ok(text.to_owned())
+}
+
+fn url_path(text: &str) -> Result<String, Wrong> {
+    let message = match UrlPathPattern::parse(text) {
+        Ok(_) => return Ok(text.to_owned()),
+        Err(error) => error.to_string(),
+    };
+    Err(wrong_because(
+        message,
+        "write the path as the server is asked for it, without a query; `/api/*` is all below `/api/`",
+    ))
 }
 
 fn method(text: &str) -> Result<String, Wrong> {

@@ -16,6 +16,7 @@ fn plan(methods: &[&str]) -> EgressPlan {
         rate: None,
         upload_max: None,
         methods: methods.iter().map(|it| (*it).to_owned()).collect(),
+        paths: Vec::new(),
         because: Origin::built_in("the test"),
     };
     let nameservers = vec![(Ipv4Addr::LOCALHOST, 53).into()];
@@ -45,7 +46,7 @@ fn head(text: &str) -> Parts {
 fn judged(text: &str, methods: &[&str], has_body: bool) -> Result<(), Refused> {
     let (plan, target) = (plan(methods), target());
     let to = plan.decide(&target.wanted, 8080).unwrap();
-    judge(&head(text), has_body, &target, (&plan, &to))
+    judge(&head(text), has_body, &target, (&plan, &to)).map(|it| assert_eq!(it, None))
 }
 
 #[track_caller]
@@ -112,7 +113,7 @@ fn every_name_of_the_host_is_this_one() {
     let ask = |head: &Parts| judge(head, false, &target(), (&plan, &to));
     assert!(matches!(ask(&none), Err(Refused::Hidden(_))));
     none.version = Version::HTTP_10;
-    assert_eq!(ask(&none), Ok(()), "the old protocol names none");
+    assert_eq!(ask(&none), Ok(None), "the old protocol names none");
 }
 
 #[test]
@@ -175,4 +176,24 @@ fn an_answer_sends_the_client_nowhere_else() {
     }
     let kept = returned(&headers);
     assert_eq!(kept.keys().collect::<Vec<_>>(), [header::ETAG]);
+}
+
+#[test]
+fn a_listed_path_goes_on_in_its_one_spelling() {
+    let mut plan = plan(&["GET"]);
+    let listed = crate::model::UrlPathPattern::parse("/api/*").unwrap();
+    plan.destinations[0].paths.push(listed);
+    let target = target();
+    let to = plan.decide(&target.wanted, 8080).unwrap();
+    let sent = |text: &str| {
+        let head = head(text);
+        let path = judge(&head, false, &target, (&plan, &to))?.unwrap();
+        with_path(&head.uri, &path).map(|it| it.to_string())
+    };
+    assert_eq!(sent("GET /api//%61/../b?x=/../y"), Ok("/api/b?x=/../y".to_owned()));
+    let absolute = sent("GET http://a.test:8080/api/./x");
+    assert_eq!(absolute, Ok("http://a.test:8080/api/x".to_owned()));
+    assert!(matches!(sent("GET /api/../x"), Err(Refused::Path { .. })));
+    assert!(matches!(sent("GET /api/..%2fx"), Err(Refused::OddPath(_))));
+    assert!(matches!(sent("POST /api/x"), Err(Refused::Method { .. })), "both lists hold");
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{Gate, Limited, PlanError, gate};
 use crate::model::{
     AddressClass, Bytes, Count, Denial, HostFacts, HostName, HostPattern, Layer, Level, Mechanism,
-    NameError, Origin, Ports, Range, classify,
+    NameError, Origin, Ports, Range, UrlPathError, UrlPathPattern, classify,
 };
 use crate::profile::{Destination, Limit, Profile, Table};
 pub use credential::{CredentialPlan, Decoy, Source};
@@ -59,8 +59,10 @@ pub struct DestinationPlan {
     /// Bytes per second, both ways together.
     pub rate: Option<Bytes>,
     pub upload_max: Option<Bytes>,
-    /// Of HTTP requests. Empty: what goes over a connection is not read.
+    /// Of HTTP requests. Empty, as `paths` is: what goes over a connection is not read.
     pub methods: Vec<String>,
+    /// Of HTTP requests. Empty: any path.
+    pub paths: Vec<UrlPathPattern>,
     pub because: Origin,
 }
 
@@ -202,6 +204,10 @@ pub enum Refused {
     Unreachable(String),
     /// The destination has a list of methods, and this one is not in it.
     Method { method: String, listed: Vec<String>, because: Origin },
+    /// The destination has a list of paths, and this one is not in it.
+    Path { listed: Vec<String>, because: Origin },
+    /// The same, and the path can be read in two ways.
+    OddPath(UrlPathError),
     /// A request that may mean something else to the server than it says.
     Trick(&'static str),
     /// The destination has a list of methods, and the client speaks something else than HTTP.
@@ -368,12 +374,14 @@ impl EgressPlan {
             (To::Name(_) | To::Range(_), _) => false,
         });
         let denial = why.denial(level, wanted, port);
-        let origin =
-            if let Refused::Method { because, .. } | Refused::Credential { because, .. } = why {
-                Some(because.clone())
-            } else {
-                listed.map(|it| it.because.clone())
-            };
+        let origin = if let Refused::Method { because, .. }
+        | Refused::Path { because, .. }
+        | Refused::Credential { because, .. } = why
+        {
+            Some(because.clone())
+        } else {
+            listed.map(|it| it.because.clone())
+        };
         Denial { origin, ..denial }
     }
 }
@@ -415,8 +423,13 @@ impl DestinationPlan {
             && self.ports.iter().all(|ours| other.ports.iter().any(|it| ours.is_within(*it)))
             && limit(self.rate, other.rate)
             && limit(self.upload_max, other.upload_max)
-            && (other.methods.is_empty() || self.is_inspected())
+            && (!other.is_inspected() || self.is_inspected())
+            && (other.methods.is_empty() || !self.methods.is_empty())
             && self.methods.iter().all(|it| other.methods.is_empty() || other.methods.contains(it))
+            && (other.paths.is_empty() || !self.paths.is_empty())
+            && self.paths.iter().all(|ours| {
+                other.paths.is_empty() || other.paths.iter().any(|it| ours.is_within(it))
+            })
     }
 }
 
@@ -450,6 +463,7 @@ impl Refused {
     fn rule(&self) -> &'static str {
         match self {
             Self::Method { .. } | Self::Trick(_) | Self::NoHttp(_) => "network.destination.methods",
+            Self::Path { .. } | Self::OddPath(_) => "network.destination.paths",
             Self::Credential { .. } => "credential",
             Self::Unlisted
             | Self::NoWayOut
@@ -467,6 +481,8 @@ impl Refused {
     fn next(&self) -> &'static str {
         match self {
             Self::Method { .. } => "ask with a method that is listed",
+            Self::Path { .. } => "ask for a path that is listed",
+            Self::OddPath(_) => "write the path plainly, without encoded slashes or dots",
             Self::Trick(_) => "say what is meant in the first line of an ordinary request",
             Self::NoHttp(_) => "speak HTTP to this host",
             Self::Credential { .. } => "use the placeholder only where the profile says",
@@ -520,6 +536,13 @@ impl Refused {
                 format!("`{wanted}` may only be asked with {}", listed.join(", ")),
                 Some(format!("`\"{method}\"` in the destination's `methods`")),
             ),
+            Self::Path { listed, .. } => (
+                format!("`{wanted}` may only be asked for {}", listed.join(", ")),
+                Some("the path, in the destination's `paths`".to_owned()),
+            ),
+            Self::OddPath(error) => {
+                (format!("the path of the request can be read in two ways: {error}"), None)
+            }
             Self::Trick(how) => (format!("the request is not what it says: {how}"), None),
             Self::Unproven(why) => {
                 (format!("the server does not prove that it is `{wanted}`: {why}"), None)
@@ -630,6 +653,11 @@ fn one(destination: &Destination, level: Level) -> Result<DestinationPlan, PlanE
         rate: destination.rate,
         upload_max: destination.upload,
         methods: request::methods(destination, level)?,
+        paths: destination
+            .paths
+            .iter()
+            .map(|text| UrlPathPattern::parse(text).map_err(|error| wrong(error.to_string())))
+            .collect::<Result<_, _>>()?,
         because: destination.origin.clone(),
     })
 }

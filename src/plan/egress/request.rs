@@ -1,11 +1,11 @@
-//! What may be asked of a destination, where it has a list of methods.
+//! What may be asked of a destination, where it has a list of methods or paths.
 //!
 //! Such a destination speaks HTTP and nothing else, and the gateway reads every request to it. The
 //! rest of the destinations is carried unread. Where several destinations mean the same name, a
 //! request has to be allowed by each of them that has a list.
 
 use super::{Allowed, Destination, DestinationPlan, EgressPlan, PlanError, Refused};
-use crate::model::{Denial, Level};
+use crate::model::{Denial, Level, UrlPath};
 
 /// All that level 5 may ask of production.
 pub const READING: [&str; 2] = ["GET", "HEAD"];
@@ -36,6 +36,24 @@ impl EgressPlan {
         }
     }
 
+    /// The path of a request in the form in which it may go on; nothing where no destination has a
+    /// list of paths, and it is not looked at.
+    pub fn decide_path(&self, to: &Allowed, path: &str) -> Result<Option<UrlPath>, Refused> {
+        let mut lists = self.of(to).filter(|it| !it.paths.is_empty()).peekable();
+        if lists.peek().is_none() {
+            return Ok(None);
+        }
+        let path = UrlPath::parse(path).map_err(Refused::OddPath)?;
+        let missing = |it: &&DestinationPlan| !it.paths.iter().any(|listed| listed.matches(&path));
+        match lists.find(missing) {
+            None => Ok(Some(path)),
+            Some(destination) => Err(Refused::Path {
+                listed: destination.paths.iter().map(ToString::to_string).collect(),
+                because: destination.because.clone(),
+            }),
+        }
+    }
+
     /// The refusal of one request, in words: its method and whom it is for, and nothing else of it.
     pub fn denial_of_request(
         &self,
@@ -52,7 +70,7 @@ impl EgressPlan {
 
 impl DestinationPlan {
     pub fn is_inspected(&self) -> bool {
-        !self.methods.is_empty()
+        !self.methods.is_empty() || !self.paths.is_empty()
     }
 }
 

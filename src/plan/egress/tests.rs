@@ -12,6 +12,7 @@ fn asked_with(host: &str, ports: &[u16], addresses: &[&str], methods: &[&str]) -
         ports: ports.iter().filter_map(|it| Ports::new(*it, *it)).collect(),
         addresses: addresses.iter().map(|it| (*it).to_owned()).collect(),
         methods: methods.iter().map(|it| (*it).to_owned()).collect(),
+        paths: Vec::new(),
         rate: None,
         upload: None,
         origin: Origin::built_in("the test names it"),
@@ -54,6 +55,7 @@ fn what_a_profile_would_let_through_is_what_its_plan_does() {
         ports: Ports::new(port, port).into_iter().collect(),
         addresses: Vec::new(),
         methods: Vec::new(),
+        paths: Vec::new(),
         rate: None,
         upload: None,
         origin: Origin::built_in("the test names it"),
@@ -229,6 +231,7 @@ fn a_host_that_joins_no_namespaces_is_a_gap_where_there_is_a_way_out() {
         ports: Ports::new(443, 443).into_iter().collect(),
         addresses: Vec::new(),
         methods: Vec::new(),
+        paths: Vec::new(),
         rate: None,
         upload: None,
         origin: Origin::built_in("the test names it"),
@@ -245,4 +248,35 @@ fn a_host_that_joins_no_namespaces_is_a_gap_where_there_is_a_way_out() {
     assert_eq!(plan.network.egress.unwrap().router, Router::Within);
     let whole = plan_of(&profile, &whole).unwrap();
     assert_eq!((whole.gaps.len(), whole.network.egress.unwrap().router), (0, Router::Beside));
+}
+
+#[test]
+fn a_list_of_paths_is_decided_by_their_one_spelling() {
+    let listing = |paths: &[&str]| DestinationPlan {
+        paths: paths.iter().map(|it| UrlPathPattern::parse(it).unwrap()).collect(),
+        ..destination("a.example.org", &[443], &[])
+    };
+    let plan = EgressPlan::to(vec![listing(&["/v1/metrics", "/api/*"]), listing(&["/*"])]);
+    let to = plan.decide(&name("a.example.org"), 443).unwrap();
+    assert!(plan.inspects(&to) && plan.reads());
+    let decided = |path: &str| plan.decide_path(&to, path).map(|it| it.unwrap().to_string());
+    assert_eq!(decided("/v1//metrics").as_deref(), Ok("/v1/metrics"));
+    assert_eq!(decided("/api/x/../y").as_deref(), Ok("/api/y"));
+    assert!(matches!(decided("/api/../admin"), Err(Refused::Path { .. })));
+    assert!(matches!(decided("/v1/metrics/x"), Err(Refused::Path { .. })));
+    assert_eq!(decided("/api/..%2fadmin"), Err(Refused::OddPath(UrlPathError::Slash)));
+    let open = usual();
+    let to = open.decide(&name("packages.example.org"), 443).unwrap();
+    assert_eq!(open.decide_path(&to, "/a%2fb"), Ok(None), "not looked at");
+    let anything = destination("a.example.org", &[443], &[]);
+    assert!(listing(&["/api/x"]).is_within(&listing(&["/api/*"])));
+    assert!(listing(&["/api/x"]).is_within(&anything));
+    assert!(!listing(&["/api/*"]).is_within(&listing(&["/api/x"])));
+    assert!(!anything.is_within(&listing(&["/*"])));
+    let reading = asked_with("a.example.org", &[443], &[], &["GET"]);
+    assert!(!listing(&["/x"]).is_within(&reading), "with any method");
+    assert_eq!(
+        listing(&["/x", "/y/*"]).to_string(),
+        "a.example.org at port 443, only HTTP requests for /x and /y/*"
+    );
 }
