@@ -119,11 +119,11 @@ os.execvp(sys.argv[2], sys.argv[2:])
 /// What Yama's highest setting does too, and no test may set, because only a restart undoes it.
 #[test]
 fn a_machine_that_forbids_tracing_is_named() {
+    const PTRACE: &str = "101";
+    const PROCESS_VM_READV: &str = "310";
     if cfg!(not(target_arch = "x86_64")) {
         return;
     }
-    const PTRACE: &str = "101";
-    const PROCESS_VM_READV: &str = "310";
     for refused in [PTRACE.to_owned(), format!("{PTRACE},{PROCESS_VM_READV}")] {
         let found = examine(&["python3", "-c", BEHIND_A_FILTER, &refused], ":");
         found.names("ptrace", "outer-filter", "a seccomp filter is in force here");
