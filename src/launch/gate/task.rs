@@ -19,9 +19,9 @@ pub(super) const PATH_BYTES_MAX: usize = 4096;
 /// Words and variables together, one longer than the kernel's largest stack would hold.
 const WORDS_BYTES_MAX: usize = 6 << 20;
 const PAGE: usize = 4096;
-/// Buffers that are kept for the next task, and how large one may be.
+/// Pages that are kept for the next task, and how large a stack may be that is.
 const PAGES_KEPT: usize = 16;
-const BYTES_KEPT: usize = 16 * PAGE;
+const STACK_KEPT: usize = 16 * PAGE;
 const POINTER: usize = size_of::<u64>();
 /// `/proc/PID/stat`, whose longest part is a name of 16 bytes.
 const STAT_BYTES_MAX: usize = 1024;
@@ -37,6 +37,9 @@ pub(super) struct Memory {
     left: usize,
     /// Pages of earlier tasks, to be used again.
     spare: Vec<Page>,
+    /// What a stack is read into. Neither it nor a page is made anew for a task: memory that comes
+    /// and goes with each costs more than all that is read.
+    stack: Vec<u8>,
 }
 
 /// As far as it could be read, and at least one byte; empty where nothing has been.
@@ -170,14 +173,13 @@ impl Memory {
         let (count, variable_count) = (words.count(), variables.count());
         let strings = words.bytes.len() + variables.bytes.len();
         let pointers = POINTER * (count + variable_count + 3);
-        let mut page = self.spare.pop().unwrap_or_default();
-        page.bytes.resize(pointers + BETWEEN + strings, 0);
-        let length = trace::read_memory(task, stack, &mut page.bytes).unwrap_or(0);
-        let seen = page.bytes.get(..length).unwrap_or_default();
+        self.stack.resize(pointers + BETWEEN + strings, 0);
+        let length = trace::read_memory(task, stack, &mut self.stack).unwrap_or(0);
+        let seen = self.stack.get(..length).unwrap_or_default();
         let same =
             Stack { start: stack, bytes: seen }.holds((words, count), (variables, variable_count));
-        if self.spare.len() < PAGES_KEPT && page.bytes.len() <= BYTES_KEPT {
-            self.spare.push(page);
+        if self.stack.capacity() > STACK_KEPT {
+            self.stack = Vec::new();
         }
         same
     }
@@ -230,8 +232,10 @@ impl Words {
         if self.bytes.is_empty() {
             return Vec::new();
         }
+        let mut list = Vec::with_capacity(self.count());
         // Split at every NUL byte, so no word can have one.
-        whole.split(|it| *it == 0).filter_map(|it| Arg::new(it).ok()).collect()
+        list.extend(whole.split(|it| *it == 0).filter_map(|it| Arg::new(it).ok()));
+        list
     }
 
     pub(super) fn count(&self) -> usize {
