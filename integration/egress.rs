@@ -3,6 +3,7 @@
 //! Every denial stands beside its control, which is the same act on a listed name or port, and its
 //! record in the ledger.
 
+mod broken;
 mod clients;
 mod credential;
 mod damage;

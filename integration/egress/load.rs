@@ -18,7 +18,7 @@ fn ten_thousand_connections_are_made_and_counted() {
 
 /// Clients that never come to the point keep nobody else out, and are cut in the end.
 #[test]
-fn slow_clients_keep_nobody_out() {
+pub(super) fn slow_clients_keep_nobody_out() {
     let net = Net::new();
     let place = net.place("");
     let port = net.port.to_string();
@@ -43,7 +43,39 @@ fn a_gigabyte_is_cut_at_the_budget() {
     assert!((1..=BUDGET).contains(&received), "{received}");
     let denial = ended.denial();
     assert_eq!(denial.rule, "network.budget.upload");
-    assert_eq!(ended.outcome().network[0].sent.0, u64::try_from(BUDGET).unwrap());
+    let counted = ended.outcome().network[0].sent.0;
+    println!(
+        "budget {BUDGET} bytes, counted {counted}, {received} at the server: {}",
+        denial.reason
+    );
+    assert_eq!(counted, u64::try_from(BUDGET).unwrap());
+    ended.recorded();
+}
+
+/// The same for what comes in. What the gateway had sent when it cut the connection may not all be
+/// with the client.
+#[test]
+fn a_download_is_cut_at_its_byte() {
+    const BUDGET: usize = 100_000;
+    let net = Net::new();
+    let big = vec![b'.'; 8 << 20];
+    net.files().lock().unwrap().insert("/".to_owned(), big);
+    let port = net.port.to_string();
+    let get = "GET / HTTP/1.1\\x0d\\x0aHost: a.test\\x0d\\x0a\\x0d\\x0a";
+    let whole = net.place("");
+    let ended = probe(&whole, &["say", "a.test", &port, get]).end().exited(0);
+    assert!(ended.out.len() > 8 << 20, "the control");
+    let place = net.place(&format!("[network.budget]\ndownload = \"{BUDGET} bytes\""));
+    let ended = probe(&place, &["say", "a.test", &port, get]).end();
+    assert_eq!(ended.code(), RESET);
+    let counted = ended.outcome().network[0].received.0;
+    let got = ended.out.len() - 1;
+    println!("budget {BUDGET} bytes, counted {counted}, {got} at the client");
+    assert_eq!(counted, u64::try_from(BUDGET).unwrap());
+    assert!((1..=BUDGET).contains(&got), "{got}");
+    let denial = ended.denial();
+    assert_eq!(denial.rule, "network.budget.download");
+    assert!(denial.reason.contains("received 100000 bytes"), "{}", denial.reason);
     ended.recorded();
 }
 

@@ -36,6 +36,7 @@ struct Seen {
     connections: usize,
     open: usize,
     received: usize,
+    received_in_all: usize,
 }
 
 /// What a server has, by path.
@@ -160,7 +161,9 @@ impl Net {
         let mut all = 0;
         while let Ok(read @ 1..) = stream.read(&mut buffer) {
             all += read;
-            lock(&self.seen).received += read;
+            let mut seen = lock(&self.seen);
+            seen.received += read;
+            seen.received_in_all += read;
         }
         drop(stream.write_all(all.to_string().as_bytes()));
     }
@@ -231,6 +234,10 @@ impl Net {
 
     pub(super) fn received(&self) -> usize {
         std::mem::take(&mut lock(&self.seen).received)
+    }
+
+    pub(super) fn received_in_all(&self) -> usize {
+        lock(&self.seen).received_in_all
     }
 
     /// A place whose level 3 reaches `a.test` at all servers, and what `more` says.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{
     MsgFlags, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, getsockname, getsockopt, send,
-    sockopt,
+    setsockopt, sockopt,
 };
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram};
@@ -284,20 +284,22 @@ fn serve(sockets: Vec<OwnedFd>, state: &Rc<State>, room: &Arc<Semaphore>) {
     }
 }
 
-/// Accepts as long as there is room; the rest waits in the kernel.
+/// Accepts as long as there is room; the rest waits in the kernel. Room is taken by a connection that is
+/// there: if each port kept a place for the next one, few places would all be those of idle ports.
 async fn accept<S, F>(socket: OwnedFd, room: Arc<Semaphore>, state: Rc<State>, serve: S)
 where
     S: Fn(TcpStream, Rc<State>) -> F,
     F: Future<Output = ()> + 'static,
 {
+    // Every connection has this from its listener.
+    if setsockopt(&socket, sockopt::TcpNoDelay, &true).is_err() {
+        return;
+    }
     let Ok(listener) = TcpListener::from_std(socket.into()) else { return };
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                if stream.set_nodelay(true).is_err() {
-                    continue;
-                }
+                let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
                 let served = serve(stream, Rc::clone(&state));
                 drop(spawn_local(async move {
                     served.await;
