@@ -78,7 +78,7 @@ fn leases(ended: &Ended) -> Vec<String> {
 }
 
 #[test]
-fn the_server_gets_the_secret_and_the_run_does_not() {
+pub(super) fn the_server_gets_the_secret_and_the_run_does_not() {
     let net = Net::new();
     let server = Secure::new(&["r.test", "o.test", "i.test"]);
     for source in ["file = \"~/token\"", "variable = \"OUTSIDE\"", "command = [\"cat\", \"{}\"]"] {
@@ -117,7 +117,7 @@ fn the_server_gets_the_secret_and_the_run_does_not() {
 }
 
 #[test]
-fn a_placeholder_is_worth_nothing_anywhere_else() {
+pub(super) fn a_placeholder_is_worth_nothing_anywhere_else() {
     let net = Net::new();
     let server = Secure::new(&["r.test", "o.test", "i.test"]);
     let place = place(&net, &server, "file = \"~/token\"");

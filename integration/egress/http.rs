@@ -59,7 +59,7 @@ fn several_requests_share_the_servers_connection_and_each_is_looked_at() {
 
 /// The request of each line reaches the server that may be asked anything, and not the other.
 #[test]
-fn whatever_is_more_than_reading_is_refused_and_recorded() {
+pub(super) fn whatever_is_more_than_reading_is_refused_and_recorded() {
     let net = Net::new();
     let place = place(&net, READING);
     let post = "POST / HTTP/1.1\nHost: {host}\nConnection: close\nContent-Length: 2\n\nhi";
@@ -161,7 +161,7 @@ fn only_listed_paths_are_asked_for_however_they_are_written() {
 }
 
 #[test]
-fn every_request_is_for_the_host_of_its_connection() {
+pub(super) fn every_request_is_for_the_host_of_its_connection() {
     let net = Net::new();
     let place = place(&net, READING);
     for (lines, says) in [
@@ -184,7 +184,7 @@ fn every_request_is_for_the_host_of_its_connection() {
 
 /// What could be read in two ways is read in one and written anew, or not at all.
 #[test]
-fn nothing_is_smuggled_past_the_reader() {
+pub(super) fn nothing_is_smuggled_past_the_reader() {
     let net = Net::new();
     let place = place(&net, "methods = [\"GET\", \"POST\"]");
     let hidden = "DELETE /hidden HTTP/1.1\nHost: {host}\n\n";

@@ -54,6 +54,78 @@ const ROWS: &[Row] = &[
     row("RT-11 the newer protocol", "fetch 2001:db8::1 443", "2001:db8::1:443"),
 ];
 
+/// A socket or an option that would lead around the way out: there is none.
+struct Closed {
+    id: &'static str,
+    words: &'static str,
+    ends: i32,
+}
+
+const fn closed(id: &'static str, words: &'static str, ends: i32) -> Closed {
+    Closed { id, words, ends }
+}
+
+const NO_FAMILY: i32 = libc::EAFNOSUPPORT;
+const NO_PROTOCOL: i32 = libc::EPROTONOSUPPORT;
+
+/// Refused by the filter or for want of a capability, whatever the list of destinations says. Outside
+/// they are made by root of the namespace in which every address answers, as far as its kernel knows
+/// them.
+const CLOSED: &[Closed] = &[
+    closed("W10 RT-10 an echo", "do socket 2 2 1", NO_PROTOCOL),
+    closed("W11 RT-10 a packet built by hand", "do socket 2 3 255", NO_PROTOCOL),
+    closed("W11 RT-10 an echo built by hand", "do socket 2 3 1", NO_PROTOCOL),
+    closed("W11 RT-10 the newer protocol's", "do socket 10 3 58", NO_PROTOCOL),
+    closed("W11 RT-10 a frame", "do socket 17 3 0x300", NO_FAMILY),
+    closed("W11 RT-10 frames without their heads", "do socket 17 2 0x300", NO_FAMILY),
+    closed("W11 the firewall", "do socket 16 3 12", NO_PROTOCOL),
+    closed("W11 transformed packets", "do socket 16 3 6", NO_PROTOCOL),
+    closed("W12 the host of a virtual machine", "do socket 40 1 0", NO_FAMILY),
+    closed("W12 the kernel's ciphers", "do socket 38 5 0", NO_FAMILY),
+    closed("W12 cluster sockets", "do socket 30 2 0", NO_FAMILY),
+    closed("W13 RT-10 many paths", "do socket 2 1 262", NO_PROTOCOL),
+    closed("W13 RT-10 streams in one", "do socket 2 1 132", NO_PROTOCOL),
+    closed("W13 RT-10 partly checked datagrams", "do socket 2 2 136", NO_PROTOCOL),
+    closed(
+        "W13 a connection by sending",
+        "do socket 2 1 0 , sendto %1 s:x 1 0x20000000 in:8.8.8.8:80",
+        libc::EOPNOTSUPP,
+    ),
+    closed(
+        "W13 a connection by sending later",
+        "do socket 2 1 0 , setsockopt %1 6 30 h:01000000 4",
+        libc::ENOPROTOOPT,
+    ),
+    closed(
+        "W15 a foreign address of one's own",
+        "do socket 2 1 0 , setsockopt %1 0 19 h:01000000 4",
+        libc::EPERM,
+    ),
+    closed("W15 a mark", "do socket 2 1 0 , setsockopt %1 1 36 h:01000000 4", libc::EPERM),
+];
+
+/// Nothing comes of it inside, and nobody is called.
+fn is_closed(row: &Closed) -> bool {
+    let net = Net::new();
+    let place = net.place("");
+    let Some(world) = World::new(&place) else {
+        crate::harness::has_by_chance("a network namespace with every address in it", false);
+        return false;
+    };
+    let words: Vec<&str> = row.words.split(' ').collect();
+    let outside = world.around(place.outside_probe(&words)).end();
+    let made =
+        crate::harness::has_by_chance(&format!("{}: a control", row.id), outside.code() == 0);
+    if made && row.words.contains("8.8.8.8") {
+        let called = || !world.contacts().is_empty();
+        crate::harness::within(crate::harness::PATIENCE, "somebody is called outside", called);
+    }
+    let ended = world.around(place.rung(3).probe(&words)).end();
+    assert_eq!(ended.code(), row.ends, "{}: {}", row.id, ended.err);
+    assert_eq!(world.contacts(), Vec::<String>::new(), "{}: it came out", row.id);
+    true
+}
+
 /// Three arms of one row.
 fn arms(row: &Row) -> bool {
     let net = Net::new();
@@ -105,6 +177,26 @@ const TESTS: &[(&str, fn())] = &[
         super::many_connections_at_once_wait_for_each_other,
     ),
     ("W23 a budget", super::a_budget_is_cut_at_its_byte_and_named),
+    (
+        "W07 RT-06 another host in a request",
+        super::http::every_request_is_for_the_host_of_its_connection,
+    ),
+    ("W07 another host over TLS", super::tls::both_ends_are_who_they_say),
+    ("RT-07 plain HTTP", super::http::whatever_is_more_than_reading_is_refused_and_recorded),
+    ("RT-07 HTTPS, WebSocket, h2", super::tls::no_trick_works_over_tls_either),
+    ("RT-07 a request in a request", super::http::nothing_is_smuggled_past_the_reader),
+    ("W16 a connection that is inherited", no_open_connection_is_inherited),
+    ("W19 a server of the run's own", nobody_outside_reaches_a_server_of_the_run),
+    ("W21 a bridge inside", nobody_inside_serves_the_way_out),
+    ("W23 clients that are slow", super::load::slow_clients_keep_nobody_out),
+    (
+        "RT-51 a secret that comes back",
+        super::credential::the_server_gets_the_secret_and_the_run_does_not,
+    ),
+    (
+        "RT-51 a secret for another host",
+        super::credential::a_placeholder_is_worth_nothing_anywhere_else,
+    ),
     ("RT-04 an empty list", an_empty_list_means_nothing),
     ("RT-13 the gateway's own ports", the_gateway_answers_at_two_ports_and_no_others),
     ("RT-14 a proxy for others", nobody_else_reaches_the_gateway),
@@ -118,6 +210,11 @@ const RESIDUALS: &[(&str, &str)] = &[
         "W18",
         "names below a `*.` destination, and what is asked of a listed host, carry what they carry",
     ),
+    (
+        "RT-06",
+        "where no methods are listed, later requests of a connection and all inside TLS are unread: \
+         a server of many names may be asked for another",
+    ),
 ];
 
 #[test]
@@ -125,17 +222,25 @@ fn every_way_around_is_held_or_a_known_residual() {
     let mut failed = Vec::new();
     let (mut run, mut held) = (0, 0);
     let mut one = |id: &str, what: &(dyn Fn() -> bool + std::panic::RefUnwindSafe)| {
-        match catch_unwind(what) {
-            Ok(true) => (run, held) = (run + 1, held + 1),
-            Ok(false) => {}
+        let said = match catch_unwind(what) {
+            Ok(true) => {
+                (run, held) = (run + 1, held + 1);
+                "held"
+            }
+            Ok(false) => "left out",
             Err(_) => {
                 run += 1;
                 failed.push(id.to_owned());
+                "NOT HELD"
             }
-        }
+        };
+        println!("{id:<48} {said}");
     };
     for row in ROWS {
         one(row.id, &|| arms(row));
+    }
+    for row in CLOSED {
+        one(row.id, &|| is_closed(row));
     }
     for (id, test) in TESTS {
         one(id, &|| {
@@ -211,6 +316,59 @@ fn nobody_else_reaches_the_gateway() {
     }
     drop(run.child.stdin.take());
     run.end(&place).exited(0);
+}
+
+/// As descriptor 7, where nobody would look for it.
+#[test]
+fn no_open_connection_is_inherited() {
+    let net = Net::new();
+    let place = net.place("");
+    let around = |run: crate::harness::Run<'_>, port: u16| {
+        let open = format!("exec 7<>/dev/tcp/127.0.0.1/{port}; exec \"$0\" \"$@\"");
+        run.started_by(&["/bin/bash", "-c", &open]).end()
+    };
+    let outside = around(place.outside_probe(&["descriptors"]), net.sink);
+    assert!(outside.text().contains('7'), "the control: {}", outside.text());
+    let ended = around(place.rung(3).probe(&["descriptors"]), net.sink).exited(0);
+    assert!(!ended.text().contains('7'), "{}", ended.text());
+    let write = ["do", "write", "7", "s:secret", "6"];
+    assert_eq!(around(place.rung(3).probe(&write), net.sink).code(), libc::EBADF);
+    assert_eq!(net.received(), 0);
+    around(place.outside_probe(&write), net.sink);
+    crate::harness::within(crate::harness::PATIENCE, "the control", || net.received() == 6);
+}
+
+#[test]
+fn nobody_outside_reaches_a_server_of_the_run() {
+    let net = Net::new();
+    let place = net.place("");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let steps = format!(
+        "do socket 2 1 0 , bind %1 in:0.0.0.0:{free} , listen %1 1 , write 1 h:72656164790a 6 , \
+         read 0 z:1 1"
+    );
+    let words: Vec<&str> = steps.split(' ').collect();
+    for (run, found) in
+        [(place.outside_probe(&words), None), (super::probe(&place, &words), Some(REFUSED))]
+    {
+        let mut run = run.stdin(std::process::Stdio::piped()).start();
+        run.wait_for_line("ready");
+        let called = std::net::TcpStream::connect((network::V4, free));
+        assert_eq!(called.err().and_then(|it| it.raw_os_error()), found);
+        drop(run.child.stdin.take());
+        assert_eq!(run.end(&place).code(), 0);
+    }
+}
+
+/// The gateway is no process of the run, nor of its namespaces.
+#[test]
+fn nobody_inside_serves_the_way_out() {
+    let net = Net::new();
+    let place = net.place("");
+    let ended = place.rung(3).words(&["ls", "/proc"]).end().exited(0);
+    let text = ended.text();
+    let processes = text.lines().filter(|it| it.bytes().all(|it| it.is_ascii_digit())).count();
+    assert_eq!(processes, 2, "init and the command: {text}");
 }
 
 #[test]

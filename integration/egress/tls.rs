@@ -87,7 +87,7 @@ fn every_client_reads_over_tls_and_none_does_more() {
 }
 
 #[test]
-fn no_trick_works_over_tls_either() {
+pub(super) fn no_trick_works_over_tls_either() {
     let net = Net::new();
     let server = Secure::new(&["r.test", "o.test"]);
     let place = place(&net, &server, "");
@@ -117,7 +117,7 @@ fn no_trick_works_over_tls_either() {
 
 /// Another name than the one that was connected to, and a server that is another.
 #[test]
-fn both_ends_are_who_they_say() {
+pub(super) fn both_ends_are_who_they_say() {
     let net = Net::new();
     let server = Secure::new(&["o.test"]);
     let place = place(&net, &server, "");
