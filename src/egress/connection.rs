@@ -112,7 +112,7 @@ pub(super) async fn open(
     // One bad address among good ones is somebody's try to get in.
     for address in &addresses {
         state.plan.check_address(&to, *address)?;
-        if is_own(*address) && !state.is_opened(&to, *address) {
+        if !state.is_opened(&to, *address) && is_own(*address) {
             return Err(Refused::OwnAddress { address: *address }.into());
         }
     }

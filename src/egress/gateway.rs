@@ -64,6 +64,8 @@ pub(super) struct State {
     pub(super) leases: Leases,
     /// Present where something is read.
     pub(super) tls: Option<Tls>,
+    /// For bytes on their way, which stay in it no longer than it is borrowed.
+    pub(super) buffer: RefCell<Vec<u8>>,
     /// Room for connections that are read, each of which takes memory.
     pub(super) readers: Arc<Semaphore>,
     names: RefCell<Names>,
@@ -369,6 +371,7 @@ impl State {
             denials: RefCell::default(),
             tls,
             leases: Leases::new(lent),
+            buffer: RefCell::new(vec![0; relay::COPY_BYTES]),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             v6: sockets.iter().any(is_v6),
             plan,

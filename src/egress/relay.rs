@@ -25,7 +25,7 @@ use super::resolve::write_all;
 use crate::model::HostName;
 use crate::plan::egress::{Allowed, Refused};
 
-const COPY_BYTES: usize = 16 << 10;
+pub(super) const COPY_BYTES: usize = 16 << 10;
 /// From here on a stream is long.
 const SPLICE_FROM_BYTES: u64 = 128 << 10;
 const PIPE_BYTES: i32 = 512 << 10;
@@ -119,17 +119,18 @@ where
 async fn greeting(pair: &Pair, state: &Rc<State>) -> Result<u64, End> {
     let Some(name) = &pair.name else { return Ok(0) };
     let mut words = Vec::new();
-    let mut buffer = vec![0; COPY_BYTES];
     // Some clients wait for the server to speak first.
     pair.client.readable().await?;
     let look = async {
         loop {
-            let read = take(pair, state, &pair.client, Way::Up, &mut buffer).await?;
-            words.extend_from_slice(buffer.get(..read).unwrap_or_default());
-            if read == 0 {
+            let before = words.len();
+            let words = &mut words;
+            let mut keep = |bytes: &[u8]| words.extend_from_slice(bytes);
+            take(pair, state, (&pair.client, Way::Up), &mut keep).await?;
+            if words.len() == before {
                 return Ok(());
             }
-            match inspect::look(&words, name) {
+            match inspect::look(words, name) {
                 Step::Pass => return Ok(()),
                 Step::Refuse(why) => return Err(End::Refused(why)),
                 Step::More if words.len() >= LOOK_BYTES_MAX => {
@@ -146,31 +147,43 @@ async fn greeting(pair: &Pair, state: &Rc<State>) -> Result<u64, End> {
     Ok(u64::try_from(words.len()).unwrap_or(u64::MAX))
 }
 
-/// Reads once, no more than the limits allow, and counts it. 0 is the end.
-async fn take(
+/// Reads once, no more than the limits allow, counts it, and has it used: it lies in a buffer that
+/// all connections share. Nothing is the end.
+async fn take<R>(
     pair: &Pair,
     state: &Rc<State>,
-    from: &TcpStream,
-    way: Way,
-    buffer: &mut [u8],
-) -> Result<usize, End> {
+    (from, way): (&TcpStream, Way),
+    used: &mut impl FnMut(&[u8]) -> R,
+) -> Result<R, End> {
     loop {
-        let room = buffer.len();
-        let allowance = state.meters.borrow().allowance(&state.plan, &pair.to, way, room);
+        let allowance = state.meters.borrow().allowance(&state.plan, &pair.to, way, COPY_BYTES);
         let allowance = match allowance {
             Ok(allowance) => allowance,
-            Err(cut) => return at_the_limit(from, cut).await,
+            Err(cut) => return at_the_limit(from, cut).await.map(|_| used(&[])),
         };
-        let part = buffer.get_mut(..allowance).unwrap_or_default();
-        match from.try_read(part) {
-            Ok(read) => {
+        let read = {
+            let mut buffer = state.buffer.borrow_mut();
+            let part = buffer.get_mut(..allowance).unwrap_or_default();
+            from.try_read(part).map(|read| {
                 state.count(&pair.to, way, read);
-                return Ok(read);
-            }
+                used(part.get(..read).unwrap_or_default())
+            })
+        };
+        match read {
+            Ok(result) => return Ok(result),
             Err(error) if error.kind() == ErrorKind::WouldBlock => from.readable().await?,
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Says as much as the other side takes at once. Returns how much there was, and what is left.
+fn pass_on(to: &TcpStream, bytes: &[u8]) -> io::Result<(usize, Vec<u8>)> {
+    let written = match to.try_write(bytes) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+        written => written?,
+    };
+    Ok((bytes.len(), bytes.get(written..).unwrap_or_default().to_vec()))
 }
 
 /// Nothing more may go. That is a cut only if there is more.
@@ -192,18 +205,17 @@ struct Stream<'a> {
 
 impl Stream<'_> {
     async fn pump(mut self, pair: &Pair, state: &Rc<State>, done: &Cell<bool>) -> Result<(), End> {
-        let mut buffer = vec![0; COPY_BYTES];
         while self.sent < SPLICE_FROM_BYTES {
             self.turn(pair, state, done).await?;
-            let read = take(pair, state, self.from, self.way, &mut buffer).await?;
+            let mut pass = |bytes: &[u8]| pass_on(self.to, bytes);
+            let (read, left) = take(pair, state, (self.from, self.way), &mut pass).await??;
             if read == 0 {
                 self.end(done);
                 return Ok(());
             }
-            write_all(self.to, buffer.get(..read).unwrap_or_default()).await?;
+            write_all(self.to, &left).await?;
             self.sent = self.sent.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
         }
-        drop(buffer);
         let pipe = Pipe::new()?;
         loop {
             self.turn(pair, state, done).await?;

@@ -564,6 +564,8 @@ fn nothing_connects_or_changes_its_protocol_behind_a_check() {
     for table in [Table::Standard, Table::Debug] {
         let with_address = arguments([3, 0, 0, value(libc::MSG_NOSIGNAL), 0x7fff_0000, 16]);
         assert_eq!(answer_under(Gate::With, table, "sendto", with_address), Action::Ask);
+        let netlink = arguments([3, 0, 0, value(libc::MSG_NOSIGNAL), 0x7fff_0000, 12]);
+        assert_eq!(answer_under(Gate::With, table, "sendto", netlink), Action::Allow);
         let connect = arguments([3, 0x7fff_0000, 16]);
         assert_eq!(answer_under(Gate::With, table, "connect", connect), Action::Ask);
         assert_eq!(answer_under(Gate::Without, table, "connect", connect), Action::Allow);
