@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 
 use crate::harness::{Place, has_by_chance, put, spawn};
 use crate::session::{contents, id_of, session};
+use crate::worktree::{Checkouts, WHO};
 
 /// More changes than any of these acts makes.
 const CHANGES_MAX: usize = 1_000;
@@ -64,15 +65,21 @@ fn changes_disk(call: &libc::user_regs_struct) -> bool {
 /// there were so many.
 #[cfg(target_arch = "x86_64")]
 fn killed_before(place: &Place, words: &[&str], n: usize) -> bool {
+    killed_in(&place.workspace, place, &[&["session"], words].concat(), n)
+}
+
+/// The same for any words of rung, in another directory.
+#[cfg(target_arch = "x86_64")]
+fn killed_in(directory: &Path, place: &Place, words: &[&str], n: usize) -> bool {
     let run = place.rung_with(&[]);
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
         .arg(run.command.get_program())
-        .arg("session")
         .args(words)
-        .current_dir(&place.workspace)
+        .current_dir(directory)
         .env_clear()
+        .envs(WHO)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -222,6 +229,102 @@ fn an_apply_that_is_killed_at_any_step_is_finished_or_never_was() {
             assert!(n > 40 && forward > 10 && never > 10, "too few steps: {n}");
             return;
         }
+    }
+    panic!("it never ends");
+}
+
+/// Of the steps of these two, which are long, only every so-many-th is tried.
+#[cfg(target_arch = "x86_64")]
+const STRIDE: usize = 7;
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_run_in_a_linked_worktree_that_is_killed_at_any_step_loses_no_commit() {
+    let it = Checkouts::new();
+    let (place, linked) = (&it.place, &it.linked);
+    let tip = || it.git(linked, &["rev-parse", "feature"]);
+    let (mut kept, mut never) = (0, 0);
+    for n in (1..CHANGES_MAX).step_by(STRIDE) {
+        let (before, message) = (tip(), format!("commit {n}"));
+        put(&linked.join("old"), &message);
+        let words = ["run", "--level", "2", "--", "git", "commit", "-q", "-a", "-m", &message];
+        let killed = killed_in(linked, place, &words, n);
+        // What git has told the run, where it got that far.
+        let layers = fs::read_dir(place.state().join("sessions"));
+        let layers = layers.into_iter().flatten().map(|it| it.unwrap().path());
+        let promised = layers
+            .map(|it| it.join("upper/refs/heads/feature"))
+            .find_map(|it| fs::read_to_string(it).ok());
+        assert_eq!(session(place, &["gc"]).code(), 0);
+        let now = tip();
+        if let Some(promised) = promised {
+            assert_eq!(now, promised, "killed before change {n}");
+        }
+        it.git(linked, &["fsck", "--strict"]);
+        if now == before {
+            never += 1;
+            assert_eq!(it.git(linked, &["diff", "--name-only", "HEAD"]), "old\n");
+        } else {
+            kept += 1;
+            assert_eq!(it.git(linked, &["log", "-1", "--format=%s"]), message + "\n");
+            assert_eq!(it.git(linked, &["rev-parse", "feature^"]), before);
+            assert_eq!(it.git(linked, &["--no-optional-locks", "status", "--porcelain"]), "");
+        }
+        if !killed {
+            let tried = kept + never - 1;
+            println!("run: {tried} steps tried, {kept} kept, {never} never were, 0 commits lost");
+            assert!(kept > 3 && never > 1, "too few steps: {n}");
+            return;
+        }
+    }
+    panic!("it never ends");
+}
+
+/// The tree and the branch of a linked worktree are two acts, the tree first. What a kill leaves between them is
+/// still in the session, and the next apply brings it.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn an_apply_in_a_linked_worktree_that_is_killed_at_any_step_is_finished_by_the_next() {
+    let it = Checkouts::new();
+    let (place, linked) = (&it.place, &it.linked);
+    let apply = ["session", "apply", "s", "--accept", "all"];
+    let (mut steps, mut between) = (0, 0);
+    for n in (1..CHANGES_MAX).step_by(STRIDE) {
+        let message = format!("commit {n}");
+        let mut start = place.rung_with(&["session", "start", "--name", "s", "--level", "2"]);
+        start.command.current_dir(linked);
+        assert_eq!(start.end().code(), 0);
+        let inside = |words: &[&str]| {
+            let mut run = place.rung_with(&["run", "--session", "s"]);
+            run.command.envs(WHO);
+            run.words(words).end().exited(0)
+        };
+        inside(&["cp", "docs/guide", &format!("file{n}")]);
+        inside(&["git", "add", "-A"]);
+        inside(&["git", "commit", "-q", "-m", &message]);
+        let before = it.git(linked, &["rev-parse", "feature"]);
+        let killed = killed_in(linked, place, &apply, n);
+        assert_eq!(session(place, &["gc"]).code(), 0);
+        let (moved, there) =
+            (it.git(linked, &["rev-parse", "feature"]) != before, linked.join(format!("file{n}")));
+        between += usize::from(moved != there.exists());
+        assert!(!moved || there.exists(), "killed before change {n}: a commit without its files");
+        let again = session(place, &apply[1..]);
+        assert_eq!(again.code(), 0, "killed before change {n}: {}", again.err);
+        assert_eq!(it.git(linked, &["log", "-1", "--format=%s"]), message + "\n");
+        assert_eq!(it.git(linked, &["--no-optional-locks", "status", "--porcelain"]), "");
+        assert!(there.exists());
+        it.git(linked, &["fsck", "--strict"]);
+        assert_eq!(session(place, &["status", "s"]).text(), "nothing has changed\n");
+        assert_eq!(session(place, &["discard", "s"]).code(), 0);
+        if !killed {
+            println!(
+                "apply beside: {steps} steps tried, {between} of them between the acts, 0 lost"
+            );
+            assert!(steps > 5 && between > 0, "too few steps: {n}");
+            return;
+        }
+        steps += 1;
     }
     panic!("it never ends");
 }

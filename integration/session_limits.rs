@@ -6,7 +6,7 @@ use std::fs;
 use rung::model::{Layer, Status};
 
 use crate::harness::{Ended, Place, Run};
-use crate::session::session;
+use crate::session::{contents, session};
 
 fn place_with(limits: &str) -> Place {
     let place = Place::new();
@@ -150,4 +150,88 @@ fn what_a_killed_supervisor_did_not_count_is_counted_by_the_next() {
     fs::remove_file(&used).unwrap();
     fs::write(place.state().join("sessions/s/upper/large"), vec![b'x'; 8 << 20]).unwrap();
     refused_by(&inside(&place).probe(&["exit", "0"]).end(), "limits.session");
+}
+
+#[test]
+fn single_paths_of_a_full_session_are_dropped_and_it_runs_again() {
+    let place = place_with("session = \"4 MiB\"");
+    started(&place);
+    inside(&place).probe(&["write", "kept", "text"]).end().exited(0);
+    inside(&place).words(&["mkdir", "-p", "build/deep"]).end().exited(0);
+    inside(&place).probe(&["fill", "build/deep/large", "8"]).end();
+    let refused = inside(&place).probe(&["exit", "0"]).end();
+    refused_by(&refused, "limits.session");
+    assert!(refused.denial().next.contains("rung session discard s PATH"));
+    let dropped = session(&place, &["discard", "s", "build"]);
+    assert_eq!((dropped.code(), dropped.text().as_str()), (0, "build\n"), "{}", dropped.err);
+    inside(&place).probe(&["read", "kept"]).end().exited(0);
+    let gone = inside(&place).probe(&["read", "build/deep/large"]).end();
+    assert_eq!(gone.code(), libc::ENOENT);
+    assert_eq!(session(&place, &["status", "s"]).text(), "A kept\n");
+}
+
+#[test]
+fn what_is_dropped_shows_the_tree_again() {
+    let place = place_with("");
+    let before = contents(&place.workspace);
+    let put = |name: &str| {
+        crate::harness::put(&place.workspace.join(name), &format!("{name} as it was\n"));
+    };
+    for name in ["edited", "gone", "old", "anew/one", "anew/two", "other"] {
+        put(name);
+    }
+    let tree = contents(&place.workspace);
+    assert_ne!(before, tree);
+    started(&place);
+    let run = |words: &[&str]| inside(&place).words(words).end().exited(0);
+    for name in ["edited", "other"] {
+        run(&["sed", "-i", "s/was/is/", name]);
+    }
+    run(&["rm", "-r", "gone", "anew"]);
+    run(&["mkdir", "anew"]);
+    run(&["mv", "old", "new"]);
+    let status = || session(&place, &["status", "s"]).text();
+    inside(&place).probe(&["write", "anew/three", "x"]).end().exited(0);
+    // What was made anew hides what lay below it, so a part of that cannot come back alone.
+    let part = session(&place, &["discard", "s", "edited", "anew/one"]);
+    assert_eq!(part.code(), 125, "{}", part.text());
+    assert!(part.err.contains("drop `anew` as a whole"), "{}", part.err);
+    assert!(status().contains("M edited"), "something was dropped: {}", status());
+    // A file that is new in it can.
+    assert_eq!(session(&place, &["discard", "s", "anew/three"]).code(), 0);
+    // The old name and the new one of a file are one change.
+    for path in ["edited", "gone", "anew", "new"] {
+        let ended = session(&place, &["discard", "s", path]);
+        assert_eq!(ended.code(), 0, "{path}: {}", ended.err);
+    }
+    assert_eq!(status(), "M other\n");
+    for name in ["edited", "gone", "old", "anew/one", "anew/two"] {
+        inside(&place).probe(&["read", name]).end().exited(0);
+    }
+    let nothing = session(&place, &["discard", "s", "edited"]);
+    assert_eq!(nothing.code(), 1, "{}", nothing.err);
+    let outside = session(&place, &["discard", "s", "../work"]);
+    assert_eq!(outside.code(), 2, "{}", outside.err);
+    assert_eq!(contents(&place.workspace), tree);
+    let records = place.records();
+    let acts = records.iter().filter(|it| it["kind"] == "session" && it["act"] == "discard");
+    assert_eq!(acts.count(), 5);
+    assert_eq!(session(&place, &["discard", "s"]).code(), 0);
+}
+
+/// A run can plant nothing that leads the removal elsewhere.
+#[test]
+fn what_is_dropped_is_the_sessions_own_whatever_a_run_made_there() {
+    let place = place_with("");
+    started(&place);
+    let outside = contents(&place.outside);
+    std::os::unix::fs::symlink(&place.outside, place.workspace.join("link")).unwrap();
+    let tree = contents(&place.workspace);
+    let link = ["do", "symlinkat", &format!("s:{}", place.outside.display()), "-100", "s:planted"];
+    inside(&place).probe(&link).end().exited(0);
+    for path in ["planted/secret", "link/secret", "planted"] {
+        session(&place, &["discard", "s", path]);
+    }
+    assert_eq!((contents(&place.outside), contents(&place.workspace)), (outside, tree));
+    assert_eq!(session(&place, &["status", "s"]).text(), "nothing has changed\n");
 }

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Ended, Place, Run, make_program, put, requires};
+use crate::harness::{Ended, PATIENCE, Place, Run, make_program, put, requires, within};
 use crate::session::{contents, id_of, session};
 
-const WHO: [(&str, &str); 4] = [
+pub(crate) const WHO: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "a"),
     ("GIT_AUTHOR_EMAIL", "a@example.org"),
     ("GIT_COMMITTER_NAME", "a"),
@@ -17,10 +17,10 @@ const WHO: [(&str, &str); 4] = [
 ];
 
 /// A repository with a branch `main`, and a linked worktree of it on `feature`.
-struct Checkouts {
-    place: Place,
+pub(crate) struct Checkouts {
+    pub(crate) place: Place,
     main: PathBuf,
-    linked: PathBuf,
+    pub(crate) linked: PathBuf,
 }
 
 /// Git on the host, with nobody's settings.
@@ -39,7 +39,7 @@ fn git_in(place: &Place, directory: &Path, words: &[&str]) -> Result<String, Str
 }
 
 impl Checkouts {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Place::new();
         let base = place.workspace.parent().unwrap().to_owned();
         let (main, linked) = (base.join("main"), base.join("linked"));
@@ -77,7 +77,7 @@ impl Checkouts {
     }
 
     #[track_caller]
-    fn git(&self, directory: &Path, words: &[&str]) -> String {
+    pub(crate) fn git(&self, directory: &Path, words: &[&str]) -> String {
         git_in(&self.place, directory, words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
@@ -399,4 +399,68 @@ fn an_index_that_ties_another_repository_to_the_tree_is_not_kept() {
     it.git(&it.linked, &["-c", "core.fsmonitor=false", "add", "trap"]);
     drop(git_in(&it.place, &it.linked, &["status"]));
     assert!(canary.exists(), "the control starts nothing");
+}
+
+/// A supervisor that is killed leaves the commits of its run in the layer; whatever rung does next
+/// there keeps them.
+#[test]
+fn commits_of_a_run_whose_supervisor_was_killed_are_kept_by_the_next() {
+    for next in ["run", "gc"] {
+        let it = Checkouts::new();
+        let rest = it.rest();
+        put(&it.linked.join("src/lib.c"), "int two(void) { return 2; }\n");
+        let mut run = it.place.rung(3);
+        run.command.current_dir(&it.linked).envs(WHO);
+        let script = "git add -A && git commit -q -m second && echo ready && sleep 60";
+        let mut run = run.words(&["sh", "-c", script]).start();
+        run.wait_for_line("ready");
+        run.signal(nix::sys::signal::Signal::SIGKILL);
+        run.child.wait().unwrap();
+        // The control: the branch has not moved yet.
+        assert_eq!(it.git(&it.linked, &["log", "--format=%s"]), "first\n");
+        if next == "run" {
+            let log = it.run(&it.linked).words(&["git", "log", "--format=%s"]).end().exited(0);
+            assert_eq!(log.text(), "second\nfirst\n");
+            assert!(log.err.contains("was killed before its commits were kept"), "{}", log.err);
+        } else {
+            let ended = session(&it.place, &["gc"]);
+            assert!(ended.err.contains("they are kept now"), "{}", ended.err);
+        }
+        assert_eq!(it.git(&it.linked, &["log", "--format=%s"]), "second\nfirst\n");
+        let status = ["--no-optional-locks", "status", "--porcelain"];
+        assert_eq!(it.git(&it.linked, &status), "");
+        it.git(&it.main, &["fsck", "--strict"]);
+        assert_eq!(it.rest(), rest);
+        // Once, and it can be taken back.
+        let again = it.run(&it.linked).words(&["git", "log", "--format=%s"]).end().exited(0);
+        assert!(!again.err.contains("killed"), "{}", again.err);
+        let acts = session(&it.place, &["show", "--acts"]).text();
+        let id = acts.split_whitespace().next().unwrap();
+        assert_eq!(session(&it.place, &["rollback", id]).code(), 0, "{acts}");
+        assert_eq!(it.git(&it.linked, &["log", "--format=%s"]), "first\n");
+        assert!(fs::read_dir(it.place.state().join("sessions")).unwrap().next().is_none());
+    }
+}
+
+/// What a killed run planted is no more kept than what one that ended did.
+#[test]
+fn a_killed_run_cannot_smuggle_anything_into_the_repository() {
+    let it = Checkouts::new();
+    let before = contents(&it.main.join(".git"));
+    for name in ["hooks/post-commit", "config", "refs/heads/main", "worktrees/linked/commondir"] {
+        let path = it.main.join(".git").join(name);
+        let words = ["hold", "write", path.to_str().unwrap(), "x"];
+        let mut run = it.run(&it.linked).probe(&words).start();
+        let in_layer = || {
+            let layers = fs::read_dir(it.place.state().join("sessions"));
+            let mut layers = layers.into_iter().flatten().map(|it| it.unwrap().path());
+            layers.any(|it| fs::read(it.join("upper").join(name)).is_ok_and(|it| it == b"x"))
+        };
+        within(PATIENCE, "it is written", in_layer);
+        run.signal(nix::sys::signal::Signal::SIGKILL);
+        run.child.wait().unwrap();
+        it.run(&it.linked).words(&["git", "log"]).end().exited(0);
+        assert_eq!(contents(&it.main.join(".git")), before, "{name}");
+    }
+    assert!(fs::read_dir(it.place.state().join("sessions")).unwrap().next().is_none());
 }

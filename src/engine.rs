@@ -266,6 +266,7 @@ fn pipeline(
     let swept = state::clean_up(&mut ledger, around, notes)?;
     let inside = enter(&ask, around)?;
     let workspace = consider::workspace(&ask, inside.as_ref(), around)?;
+    repository::recover(&workspace, &mut ledger, around, notes)?;
     let beside = repository::enter(&workspace, &ask.ids.run, inside.as_ref(), around, notes)?;
     let besides = (inside.as_ref(), beside.as_ref());
     let mut outcome = match consider::consider_inside(ask, besides, around)? {

@@ -53,8 +53,8 @@ impl<'a> Quotas<'a> {
             } else {
                 format!(
                     "a person applies what is worth keeping (`rung session apply {name}`) and drops \
-                     the rest (`rung session discard {name}`), or raises the limit; `rung session \
-                     gc` removes only what killed runs left"
+                     the rest (`rung session discard {name}`, or `rung session discard {name} \
+                     PATH`), or raises the limit"
                 )
             };
             self.denial(counter.over()?, counter.used(), next)

@@ -13,8 +13,7 @@ use super::{EngineError, Surroundings, new_run, session};
 use crate::ledger::Ledger;
 use crate::model::{self, Denial, Layer, Level};
 use crate::session::{
-    Act, Acts, Backend, Change, Kept, Lock, Repository, Risk, Session, SessionError, Sessions,
-    Verdict,
+    Acts, Backend, Change, Kept, Lock, Repository, Risk, Session, SessionError, Sessions, Verdict,
 };
 
 /// The session in a session's directory that is about the repository.
@@ -74,16 +73,77 @@ pub(super) fn enter(
     let sessions = Sessions::new(&around.directories.state);
     let level = Level::LocalWrites;
     let overlay = inside::overlay(&session::host(around)?);
-    let manifest =
+    let mut manifest =
         sessions.manifest(NAME.to_owned(), &repository.common, level, around.now, overlay)?;
     if manifest.backend != Backend::Overlay {
         notes.push(read_only(&manifest.reason));
         return Ok(Some(Beside { repository, layer: None, until: Until::Never }));
     }
-    let (layer, lock) = sessions.create_disposable(&format!("{NAME}-{run}"), manifest)?;
     let disposable = inside.is_some_and(|it| it.disposable);
     let until = if disposable { Until::Never } else { Until::TheEndOfTheRun };
+    if until == Until::TheEndOfTheRun {
+        manifest.checkout = Some(workspace.to_owned());
+    }
+    let (layer, lock) = sessions.create_disposable(&format!("{NAME}-{run}"), manifest)?;
     Ok(Some(Beside { repository, layer: Some((layer, Some(lock))), until }))
+}
+
+// The processes of such a run are gone: init ends them when its supervisor's end of a pipe closes.
+
+/// Does for runs that were killed, in the repository of this workspace, what their ends would have
+/// done, and says so in `notes`.
+pub(super) fn recover(
+    workspace: &Path,
+    ledger: &mut Ledger,
+    around: &Surroundings,
+    notes: &mut Vec<String>,
+) -> Result<(), EngineError> {
+    let Ok(Some(here)) = Repository::of(workspace) else { return Ok(()) };
+    session::recover(ledger, around)?;
+    keep_abandoned(|layer| layer.manifest.base == here.common, ledger, around, notes)
+}
+
+/// The same in every repository.
+pub(super) fn recover_all(
+    ledger: &mut Ledger,
+    around: &Surroundings,
+) -> Result<Vec<String>, EngineError> {
+    let mut notes = Vec::new();
+    keep_abandoned(|_| true, ledger, around, &mut notes)?;
+    Ok(notes)
+}
+
+fn keep_abandoned(
+    wanted: impl Fn(&Session) -> bool,
+    ledger: &mut Ledger,
+    around: &Surroundings,
+    notes: &mut Vec<String>,
+) -> Result<(), EngineError> {
+    let sessions = Sessions::new(&around.directories.state);
+    for (layer, lock) in sessions.abandoned()?.into_iter().filter(|(layer, _)| wanted(layer)) {
+        let Some(checkout) = layer.manifest.checkout.clone() else { continue };
+        let shown = checkout.display();
+        let repository = Repository::of(&checkout).ok().flatten();
+        let Some(repository) = repository.filter(|it| it.common == layer.manifest.base) else {
+            notes.push(format!(
+                "a run in `{shown}` was killed before its commits were kept, and nobody can keep \
+                 them, because that is no checkout of the same repository any more"
+            ));
+            continue;
+        };
+        let Kept { kept, left } = repository.sort(&layer)?;
+        if !kept.is_empty() {
+            let id = new_run(around.now)?;
+            let acts = Acts::new(&around.directories.state);
+            let act = acts.apply(&layer, &lock, &kept, &id, around.now)?;
+            session::record_kept(ledger, around, &layer, &act, left.len())?;
+            notes.push(format!(
+                "a run in `{shown}` was killed before its commits were kept; they are kept now"
+            ));
+        }
+        sessions.remove_disposable(&layer, &lock)?;
+    }
+    Ok(())
 }
 
 fn read_only(why: &str) -> String {
@@ -105,6 +165,18 @@ pub(super) fn start(of: &Session, around: &Surroundings) -> Result<(), EngineErr
 
 fn of_session(session: &Session) -> Result<Session, EngineError> {
     Ok(Sessions::new(&session.directory).open(NAME)?)
+}
+
+/// Drops what a session has for the repository of its tree; the next run begins anew. Says whether
+/// there was such a layer.
+pub(super) fn forget(of: &Session, around: &Surroundings) -> Result<bool, EngineError> {
+    let layer = match of_session(of) {
+        Err(EngineError::Session(SessionError::Missing { .. })) => return Ok(false),
+        result => result?,
+    };
+    Sessions::new(&of.directory).remove(NAME, &layer.lock(false)?)?;
+    start(of, around)?;
+    Ok(true)
 }
 
 /// What a session has for the repository of its tree: with its layer, so that it can be applied.
@@ -216,24 +288,40 @@ pub(super) fn changes(of: &Session) -> Result<Vec<Change>, EngineError> {
     Ok(kept.chain(left).collect())
 }
 
-/// Brings the chosen of them into the repository; takes them out of the list.
-pub(super) fn apply(
+/// What is to be brought into the repository beside a tree.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    layer: Session,
+    changes: Vec<Change>,
+}
+
+/// Takes those of the chosen changes out of the list that are about the repository.
+pub(super) fn choose(
     of: &Session,
     chosen: &mut Vec<Change>,
-    around: &Surroundings,
-) -> Result<Option<(Session, Act)>, EngineError> {
+) -> Result<Option<Chosen>, EngineError> {
     let Some((layer, Kept { kept, .. })) = waiting(of)? else { return Ok(None) };
     let paths: BTreeSet<PathBuf> = chosen
         .iter()
         .filter_map(|it| Some(it.path.strip_prefix(CHECKOUT).ok()?.to_owned()))
         .collect();
     chosen.retain(|it| !it.path.starts_with(CHECKOUT));
-    let chosen: Vec<Change> = kept.into_iter().filter(|it| paths.contains(&it.path)).collect();
-    if chosen.is_empty() {
-        return Ok(None);
+    let changes: Vec<Change> = kept.into_iter().filter(|it| paths.contains(&it.path)).collect();
+    Ok((!changes.is_empty()).then_some(Chosen { layer, changes }))
+}
+
+impl Chosen {
+    pub(super) fn apply(
+        self,
+        withheld: usize,
+        ledger: &mut Ledger,
+        around: &Surroundings,
+    ) -> Result<String, EngineError> {
+        let Self { layer, changes } = self;
+        let (id, lock) = (new_run(around.now)?, layer.lock(false)?);
+        let acts = Acts::new(&around.directories.state);
+        let act = acts.apply(&layer, &lock, &changes, &id, around.now)?;
+        session::record_kept(ledger, around, &layer, &act, withheld)?;
+        Ok(id)
     }
-    let (id, lock) = (new_run(around.now)?, layer.lock(false)?);
-    let acts = Acts::new(&around.directories.state);
-    let act = acts.apply(&layer, &lock, &chosen, &id, around.now)?;
-    Ok(Some((layer, act)))
 }

@@ -357,18 +357,21 @@ pub fn apply(name: &str, choice: &Choice, around: &Surroundings) -> Result<Appli
     let sorted = sort(changes(&session, around)?, choice);
     let withheld = sorted.waiting.len() + sorted.refused.len() + sorted.conflicts.len();
     let mut in_tree = sorted.apply.clone();
-    let beside = repository::apply(&session, &mut in_tree, around)?;
-    let repository = beside.as_ref().map(|(_, act)| act.id.clone());
-    if let Some((layer, act)) = beside {
-        record_kept(&mut ledger, around, &layer, &act, withheld)?;
+    let beside = repository::choose(&session, &mut in_tree)?;
+    let mut applied = Applied { id: None, repository: None, sorted };
+    // The tree first: what is there and not yet in a commit is what people are used to. What a crash
+    // leaves undone in between stays in the session, and the next apply brings it.
+    if !in_tree.is_empty() {
+        let id = new_run(around.now)?;
+        let act = acts(around).apply(&session, &lock, &in_tree, &id, around.now)?;
+        let manifest = &session.manifest;
+        record(&mut ledger, around, SessionVerb::Apply, manifest, Some(&act), &[], withheld)?;
+        applied.id = Some(id);
     }
-    if in_tree.is_empty() {
-        return Ok(Applied { id: None, repository, sorted });
+    if let Some(beside) = beside {
+        applied.repository = Some(beside.apply(withheld, &mut ledger, around)?);
     }
-    let id = new_run(around.now)?;
-    let act = acts(around).apply(&session, &lock, &in_tree, &id, around.now)?;
-    record(&mut ledger, around, SessionVerb::Apply, &session.manifest, Some(&act), &[], withheld)?;
-    Ok(Applied { id: Some(id), repository, sorted })
+    Ok(applied)
 }
 
 /// Removes a session and all that it changed, also one that cannot be opened any more.
@@ -389,6 +392,39 @@ pub fn discard(name: &str, around: &Surroundings) -> Result<(), EngineError> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Drops what a session has at or below these paths of its tree, so that the tree shows there again.
+/// A rename goes as a whole, and so does git's data where the repository lies elsewhere. Returns what
+/// was dropped.
+pub fn discard_paths(
+    name: &str,
+    paths: &[PathBuf],
+    around: &Surroundings,
+) -> Result<Vec<PathBuf>, EngineError> {
+    let mut ledger = state::open_ledger(around)?;
+    recover(&mut ledger, around)?;
+    let session = sessions(around).open(name)?;
+    let lock = session.lock(false)?;
+    let mut dropped: BTreeSet<PathBuf> = paths.iter().cloned().collect();
+    match changes(&session, around) {
+        Ok(all) => {
+            let renamed = select(all, paths).into_iter().filter(|it| it.from.is_some());
+            dropped
+                .extend(renamed.flat_map(|it| it.paths().map(Path::to_owned).collect::<Vec<_>>()));
+        }
+        // Who has made too much to be shown must be able to drop some of it.
+        Err(EngineError::Session(SessionError::TooMuch { .. })) => {}
+        Err(error) => return Err(error),
+    }
+    let mut done = session.drop_paths(&lock, &dropped)?;
+    if dropped.iter().any(|it| it.as_os_str() == ".git") && repository::forget(&session, around)? {
+        done.push(PathBuf::from(".git"));
+    }
+    if !done.is_empty() {
+        record(&mut ledger, around, SessionVerb::Discard, &session.manifest, None, &done, 0)?;
+    }
+    Ok(done)
 }
 
 /// Takes an apply, or a rollback, back.
@@ -413,17 +449,32 @@ pub fn list_acts(around: &Surroundings) -> Result<Vec<ActListed>, EngineError> {
     Ok(listed)
 }
 
-/// Removes what killed runs left, and what rollbacks needed too long ago. Says how much.
-pub fn collect(around: &Surroundings) -> Result<(usize, usize), EngineError> {
+/// What was put in order.
+#[derive(Debug)]
+pub struct Collected {
+    /// What killed runs had left behind.
+    pub swept: usize,
+    /// Acts that are too old to be rolled back.
+    pub forgotten: usize,
+    /// What somebody should know.
+    pub notes: Vec<String>,
+}
+
+/// Removes what killed runs left, but for the commits in it, and what rollbacks needed too long ago.
+pub fn collect(around: &Surroundings) -> Result<Collected, EngineError> {
     let mut ledger = state::open_ledger(around)?;
     recover(&mut ledger, around)?;
+    let notes = repository::recover_all(&mut ledger, around)?;
     let swept = sessions(around).sweep()?;
     let forgotten = acts(around).forget_older(ACTS_KEPT_SECONDS, around.now)?;
-    Ok((swept, forgotten))
+    Ok(Collected { swept, forgotten, notes })
 }
 
 /// Finishes what was interrupted, and records it.
-fn recover(ledger: &mut Ledger, around: &Surroundings) -> Result<Vec<Recovered>, EngineError> {
+pub(super) fn recover(
+    ledger: &mut Ledger,
+    around: &Surroundings,
+) -> Result<Vec<Recovered>, EngineError> {
     super::outlive_limits();
     let acts = acts(around);
     let recovered = acts.recover()?;

@@ -11,11 +11,13 @@
 //! An act without `done` that nobody holds was interrupted: the next start carries it on, or back
 //! if it had failed. The inverse of its steps is the rollback, which is an act itself.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -25,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::carry::{Hand, Step, changed_at, ordered};
 use super::changes::Change;
-use super::place::{Object, Sort, Tree, names, remove_all};
+use super::place::{Object, Sort, Tree, behind, names, remove_all};
 use super::state::{Moment, State};
 use super::store::{Backend, Lock, Session, is_private, make_directory};
 use super::{SessionError, failed};
@@ -344,7 +346,7 @@ impl Acts {
     fn remove(&self, id: &str) -> Result<(), SessionError> {
         let tree = Tree::open(&self.directory).map_err(failed("opening", &self.directory))?;
         let failed = failed("removing", &self.directory);
-        remove_all(tree.root.as_fd(), std::ffi::OsStr::new(id)).map_err(failed)
+        remove_all(tree.root.as_fd(), OsStr::new(id)).map_err(failed)
     }
 }
 
@@ -530,6 +532,91 @@ fn after_apply(
         uncover(layer, path).map_err(failed("clearing", path))?;
     }
     Ok(())
+}
+
+impl Session {
+    /// Takes everything at or below these paths out of the layer. `_lock` shows that no run uses it.
+    /// Returns those at which there was something.
+    pub fn drop_paths(
+        &self,
+        _lock: &Lock,
+        paths: &BTreeSet<PathBuf>,
+    ) -> Result<Vec<PathBuf>, SessionError> {
+        let manifest = &self.manifest;
+        match &manifest.backend {
+            Backend::Overlay => {}
+            Backend::Copy => {
+                let (path, why) = (
+                    manifest.base.clone(),
+                    "the session is a copy of it, of which \
+                    only all can be dropped: leave the name of a path out"
+                        .to_owned(),
+                );
+                return Err(SessionError::Unsupported { path, why });
+            }
+            Backend::Worktree { branch, .. } => {
+                let (name, base) = (manifest.name.clone(), manifest.base.clone());
+                return Err(SessionError::IsWorktree { name, base, branch: branch.clone() });
+            }
+        }
+        let written = self.written();
+        let layer = Tree::open(&written).map_err(failed("opening", &written))?;
+        let base = self.base()?;
+        // All of it can be dropped, or nothing is.
+        for path in paths {
+            if let Some(above) = hidden_by(&layer, path).map_err(failed("reading", path))?
+                && !paths.iter().any(|it| above.starts_with(it))
+                && base.look(path).map_err(failed("reading", path))?.is_some()
+            {
+                let above = super::shown(&above);
+                let why =
+                    format!("`{above}` was made anew in the session; drop `{above}` as a whole");
+                return Err(SessionError::Unsupported { path: path.clone(), why });
+            }
+        }
+        let own = Tree::open(&self.directory).map_err(failed("opening", &self.directory))?;
+        let mut dropped = Vec::new();
+        for path in paths {
+            let Some(object) = layer.look(path).map_err(failed("reading", path))? else { continue };
+            let all = if path.as_os_str().is_empty() {
+                let names = names(object.held.as_fd()).map_err(failed("reading", path))?;
+                names.into_iter().map(PathBuf::from).collect()
+            } else {
+                vec![path.clone()]
+            };
+            for it in &all {
+                take_out(&layer, it, &own).map_err(failed("clearing", it))?;
+            }
+            dropped.push(path.clone());
+        }
+        self.forget_counted()?;
+        Ok(dropped)
+    }
+}
+
+/// Takes one object out of the layer at once, and then apart beside it.
+fn take_out(layer: &Tree, path: &Path, beside: &Tree) -> io::Result<()> {
+    const GONE: &str = ".gone";
+    let Some(object) = layer.look(path)? else { return Ok(()) };
+    remove_all(beside.root.as_fd(), OsStr::new(GONE))?;
+    if object.sort() == Sort::Directory {
+        // A directory is moved by writing to it, too.
+        fs::set_permissions(behind(object.held.as_fd()), fs::Permissions::from_mode(0o700))?;
+    }
+    let (parent, name) = layer.spot(path)?;
+    nix::fcntl::renameat(&parent, name.as_c_str(), &beside.root, OsStr::new(GONE))?;
+    remove_all(beside.root.as_fd(), OsStr::new(GONE))
+}
+
+/// The closest directory above a path that hides what lies below it in the tree.
+fn hidden_by(layer: &Tree, path: &Path) -> io::Result<Option<PathBuf>> {
+    for above in path.ancestors().skip(1) {
+        let Some(directory) = layer.look(above)? else { continue };
+        if directory.attribute(c"user.overlay.opaque")?.is_some_and(|it| it == b"y") {
+            return Ok(Some(above.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// Takes one path out of the layer, unless something above hides what would show.

@@ -81,6 +81,10 @@ pub struct Manifest {
     pub since: Moment,
     /// When the copy was whole: what was not touched later is as it was.
     pub copied: Option<Moment>,
+    /// Of a layer for one run on a repository: the checkout whose commits it holds until the end of
+    /// the run, or, if the run is killed, until the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkout: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,10 +174,36 @@ impl Sessions {
         Ok((session, lock))
     }
 
+    /// What runs that were killed have written into layers of their own and nobody has looked at,
+    /// each locked. A layer without anything in it may be one that is just being made.
+    pub fn abandoned(&self) -> Result<Vec<(Session, Lock)>, SessionError> {
+        let mut abandoned = Vec::new();
+        for name in self.entries()?.into_iter().filter(|it| it.starts_with(DISPOSABLE)) {
+            let directory = self.directory.join(&name);
+            let written = fs::read_dir(directory.join(UPPER)).is_ok_and(|it| it.count() > 0);
+            if !written {
+                continue;
+            }
+            let Ok(lock) = lock(&directory, &name, false) else { continue };
+            if let Ok(session) = Self::read(&name, directory) {
+                abandoned.push((session, lock));
+            }
+        }
+        Ok(abandoned)
+    }
+
     /// Opens a session, if it is as rung left it.
     pub fn open(&self, name: &str) -> Result<Session, SessionError> {
         check_name(name)?;
-        let directory = self.directory.join(name);
+        let session = Self::read(name, self.directory.join(name))?;
+        if session.manifest.name != name {
+            let why = "its manifest is another session's".to_owned();
+            return Err(SessionError::Tampered { name: name.to_owned(), why });
+        }
+        Ok(session)
+    }
+
+    fn read(name: &str, directory: PathBuf) -> Result<Session, SessionError> {
         let facts = match fs::symlink_metadata(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(SessionError::Missing { name: name.to_owned() });
@@ -199,8 +229,8 @@ impl Sessions {
         if digest(&manifest)? != sealed.digest {
             return Err(tampered("its manifest was changed".to_owned()));
         }
-        if manifest.name != name || manifest.schema != SCHEMA {
-            return Err(tampered("its manifest is another session's or version's".to_owned()));
+        if manifest.schema != SCHEMA {
+            return Err(tampered("its manifest is another version's".to_owned()));
         }
         Ok(Session { directory, manifest })
     }
@@ -306,6 +336,7 @@ impl Sessions {
             started: started.to_string(),
             since: Moment { seconds: 0, nanoseconds: 0 },
             copied: None,
+            checkout: None,
         })
     }
 }

@@ -311,6 +311,11 @@ impl Session {
         Ok(serde_json::from_slice(&text).ok())
     }
 
+    /// What it holds is counted anew before the next run.
+    pub(super) fn forget_counted(&self) -> Result<(), SessionError> {
+        self.take_counted().map(drop)
+    }
+
     fn set_counted(&self, counted: &Counted) -> Result<(), SessionError> {
         let path = self.directory.join(USED);
         let text = serde_json::to_vec(counted).map_err(|it| failed("writing", &path)(it.into()))?;

@@ -57,12 +57,15 @@ pub(super) fn session(verb: SessionVerb, around: &Surroundings) -> ExitCode {
             };
             apply(&name, choice, no_input, json, around)
         }
-        SessionVerb::Discard { name } => {
+        SessionVerb::Discard { name, paths } if paths.is_empty() => {
             session::discard(&name, around).map(|()| ExitCode::SUCCESS)
         }
+        SessionVerb::Discard { name, paths } => discard_paths(&name, &paths, around),
         SessionVerb::Rollback { id, json } => rollback(&id, json, around),
         SessionVerb::Export { name } => diff(&name, &[], How::Patch, false, around),
-        SessionVerb::Gc => session::collect(around).map(|(left, old)| {
+        SessionVerb::Gc => session::collect(around).map(|it| {
+            it.notes.iter().for_each(|note| say(io::stderr(), &format!("rung: {note}\n")));
+            let (left, old) = (it.swept, it.forgotten);
             answer(&format!("{left} left behind by killed runs, {old} too old to be rolled back\n"))
         }),
     };
@@ -86,6 +89,22 @@ fn accepted(given: &[Accept]) -> BTreeSet<session::Risk> {
         }
     }
     classes
+}
+
+fn discard_paths(
+    name: &str,
+    paths: &[PathBuf],
+    around: &Surroundings,
+) -> Result<ExitCode, EngineError> {
+    let paths: Vec<PathBuf> = match paths.iter().map(|it| relative(it)).collect() {
+        Ok(paths) => paths,
+        Err(problem) => return Ok(complain(&problem, USAGE)),
+    };
+    let dropped = session::discard_paths(name, &paths, around)?;
+    if dropped.is_empty() {
+        return Ok(complain("the session has changed nothing there", CHANGED));
+    }
+    Ok(answer(&in_lines(&dropped.iter().map(|it| shown(it)).collect::<Vec<_>>())))
 }
 
 /// A path of the tree, without `.`; one that leaves the tree is none.

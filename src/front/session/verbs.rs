@@ -181,16 +181,26 @@ Exit codes:
         json: bool,
     },
 
-    /// Drops a session and everything it changed
+    /// Drops a session and everything it changed, or what it changed at some paths
     #[command(after_help = "\
-What was applied stays in the tree, and can still be rolled back.
+What was applied stays in the tree, and can still be rolled back. With paths the session stays, and
+what is at or below them in the tree shows in it again; this also makes room in one that is full.
 
 Examples:
   rung session discard fix-42
+  rung session discard fix-42 build notes.txt
+
+Exit codes:
+  0    it is dropped
+  1    the session has changed nothing at these paths
+  125  rung failed, or a path goes only with the directory above it; nothing was dropped
 ")]
     Discard {
         /// The session
         name: String,
+        /// Only what is at or below these, relative to the tree
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
     },
 
     /// Takes an apply, or a rollback, back
