@@ -19,6 +19,7 @@ mod limits;
 mod net;
 mod replay;
 mod repositories;
+mod residuals;
 mod run;
 mod session;
 mod session_limits;

@@ -217,7 +217,7 @@ fn a_disposable_run_lists_its_changes_and_keeps_none() {
 
 /// Names by which something outside acts on its own: of git, shells, editors, agents, CI, build
 /// tools and search paths. With what an apply does to each unless somebody agrees.
-const ACTED_ON: &[(&str, &str, &[&str])] = &[
+pub(crate) const ACTED_ON: &[(&str, &str, &[&str])] = &[
     (
         "Z01",
         "git",

@@ -281,7 +281,7 @@ fn a_worktree_session_commits_on_its_own_branch_and_goes_without_a_trace() {
 
 /// An agent's hour in an overlay session: it edits, builds, tests, deletes, renames and commits.
 #[track_caller]
-fn an_hour(it: &Checkouts, tree: &Path) {
+fn an_hour(it: &Checkouts, tree: &Path, acts: usize) {
     let start = ["session", "start", "--name", "s", "--level", "3"];
     let mut start = it.place.rung_with(&start);
     start.command.current_dir(tree);
@@ -292,6 +292,8 @@ fn an_hour(it: &Checkouts, tree: &Path) {
     };
     let same = |expected: &BTreeMap<PathBuf, String>, when: &str| {
         let now = everything();
+        let hash = |it| rung::model::Digest::plain(format!("{it:?}").as_bytes()).to_string();
+        println!("{when}: tree {:.12}, expected {:.12}", hash(&now), hash(expected));
         let differs = |it: &&PathBuf| now.get(*it) != expected.get(*it);
         let all: Vec<_> = now.keys().chain(expected.keys()).filter(differs).collect();
         assert!(all.is_empty(), "{when}: {all:?}");
@@ -342,7 +344,7 @@ fn an_hour(it: &Checkouts, tree: &Path) {
     let text = all.text();
     let ids = text.lines().filter_map(|it| it.split("rung session rollback ").nth(1));
     let ids: Vec<&str> = ids.map(|it| it.split('`').next().unwrap()).collect();
-    assert_eq!(ids.len(), 2, "{text}");
+    assert_eq!(ids.len(), acts, "{text}");
     for id in ids.into_iter().rev().map(str::to_owned).chain([id_of(&waiting), id_of(&part)]) {
         let back = session(&it.place, &["rollback", &id]);
         assert_eq!(back.code(), 0, "{}", back.err);
@@ -350,6 +352,19 @@ fn an_hour(it: &Checkouts, tree: &Path) {
     same(&before, "after the rollback");
     assert_eq!(status(), "");
     assert_eq!(session(&it.place, &["discard", "s"]).code(), 0);
+    same(&before, "after the discard");
+}
+
+#[test]
+fn an_hour_in_an_ordinary_checkout_is_applied_and_rolled_back() {
+    if requires(
+        "make and cc",
+        Path::new("/usr/bin/make").exists() && Path::new("/usr/bin/cc").exists(),
+    ) {
+        let it = Checkouts::new();
+        it.git(&it.main, &["checkout", "-q", "-b", "agent/hour"]);
+        an_hour(&it, &it.main, 1);
+    }
 }
 
 #[test]
@@ -359,7 +374,7 @@ fn an_hour_in_a_linked_worktree_is_applied_and_rolled_back() {
         Path::new("/usr/bin/make").exists() && Path::new("/usr/bin/cc").exists(),
     ) {
         let it = Checkouts::new();
-        an_hour(&it, &it.linked);
+        an_hour(&it, &it.linked, 2);
     }
 }
 
@@ -370,7 +385,7 @@ fn an_hour_in_a_submodule_is_applied_and_rolled_back() {
         Path::new("/usr/bin/make").exists() && Path::new("/usr/bin/cc").exists(),
     ) {
         let (it, sub) = Checkouts::with_submodule();
-        an_hour(&it, &sub);
+        an_hour(&it, &sub, 2);
     }
 }
 
