@@ -79,6 +79,22 @@ fn a_run_that_was_too_short_to_be_counted_is_told_at_its_end() {
     refused_by(&inside(&place).probe(&["exit", "0"]).end(), "limits.session");
 }
 
+/// What a layer of a cache holds may be thrown away; what a person has in a session may not.
+#[test]
+fn a_session_that_is_called_like_the_layer_of_a_cache_is_none() {
+    let place = place_with("session = \"4 MiB\"");
+    assert_eq!(session(&place, &["start", "--name", "cache-s", "--level", "2"]).code(), 0);
+    let inside = || place.rung_with(&["run", "--session", "cache-s"]);
+    let ended = inside().probe(&["fill", "large", "8"]).end();
+    assert_eq!(ended.denial().rule, "limits.session");
+    let ended = inside().probe(&["exit", "0"]).end();
+    let denial = ended.denial();
+    assert_eq!(denial.rule, "limits.session");
+    assert!(denial.next.contains("rung session discard cache-s"), "{}", denial.next);
+    assert_eq!(session(&place, &["apply", "cache-s", "--accept", "all"]).code(), 0);
+    assert_eq!(fs::metadata(place.workspace.join("large")).unwrap().len(), 8 << 20);
+}
+
 #[test]
 fn below_the_limits_nothing_is_said_and_the_use_is_reported() {
     let place = place_with("session = \"4 MiB\", session_files = 10");

@@ -74,9 +74,10 @@ pub(super) fn stores(layers: &[Session]) -> Result<BTreeMap<PathBuf, Store>, Eng
     Ok(layers.iter().filter_map(store).collect::<Result<_, SessionError>>()?)
 }
 
-/// Whether this is a layer of a cache, of which nobody misses anything.
-pub(super) fn is_cache(layer: &Session) -> bool {
-    layer.manifest.name.starts_with(PREFIX)
+/// Whether this layer of a run in `session` is one of a cache, of which nobody misses anything. The
+/// session itself may have any name.
+pub(super) fn is_cache(layer: &Session, session: &str) -> bool {
+    layer.manifest.name != session && layer.manifest.name.starts_with(PREFIX)
 }
 
 /// Throws a layer away.

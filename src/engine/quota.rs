@@ -47,7 +47,7 @@ impl<'a> Quotas<'a> {
     pub(super) fn refused(&self) -> Option<Denial> {
         let over = |(counter, layer): &(Counter, &Session)| {
             let name = &self.session;
-            let next = if is_cache(layer) {
+            let next = if is_cache(layer, name) {
                 "start it again: what the session had written into this cache was thrown away"
                     .into()
             } else {
@@ -123,7 +123,7 @@ impl<'a> Quotas<'a> {
     /// The layers of caches that hold more than they may.
     pub(super) fn full_caches(&self) -> impl Iterator<Item = &'a Session> {
         let full = |(counter, layer): &(Counter, &'a Session)| {
-            (counter.over().is_some() && is_cache(layer)).then_some(*layer)
+            (counter.over().is_some() && is_cache(layer, &self.session)).then_some(*layer)
         };
         self.counted.iter().filter_map(full)
     }
