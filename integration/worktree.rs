@@ -479,3 +479,24 @@ fn a_killed_run_cannot_smuggle_anything_into_the_repository() {
     }
     assert!(fs::read_dir(it.place.state().join("sessions")).unwrap().next().is_none());
 }
+
+/// What a question says is what a run would find, although no layer is made for it.
+#[test]
+fn what_explain_says_of_the_repository_is_what_a_run_finds() {
+    let it = Checkouts::new();
+    let says = |level: &str| {
+        let words = ["explain", "--level", level, "--", "git", "status"];
+        let mut run = it.place.rung_with(&words);
+        run.command.current_dir(&it.linked);
+        let ended = run.end();
+        assert_eq!(ended.code(), 0, "{}", ended.err);
+        let place = format!("`{}`", it.main.join(".git").display());
+        let text = ended.text();
+        let line = text.lines().find(|it| it.trim_start().starts_with(&place));
+        line.unwrap_or_else(|| panic!("{place} is not in {text}")).trim().to_owned()
+    };
+    assert!(says("2").contains(": read, write into a layer of the run's own"), "{}", says("2"));
+    it.run(&it.linked).words(&["git", "commit", "-q", "--allow-empty", "-m", "x"]).end().exited(0);
+    assert!(says("1").ends_with(": read"), "{}", says("1"));
+    assert!(fs::read_dir(it.place.state().join("sessions")).unwrap().next().is_none());
+}

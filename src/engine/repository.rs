@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::inside::{self, Inside};
 use super::{EngineError, Surroundings, new_run, session};
 use crate::ledger::Ledger;
-use crate::model::{self, Denial, Layer, Level};
+use crate::model::{self, Denial, Layer, Level, RepositoryLayer};
 use crate::session::{
     Acts, Backend, Change, Kept, Lock, Repository, Risk, Session, SessionError, Sessions, Verdict,
 };
@@ -35,12 +35,14 @@ enum Until {
     TheEndOfTheRun,
     TheApply,
     Never,
+    /// There is none yet: somebody asks what a run would find.
+    SomebodyRuns,
 }
 
-/// The repository of a workspace, for a question about it: there is no layer, so it is only read.
+/// The repository of a workspace, for a question about it, which makes no layer.
 pub(super) fn look(workspace: &Path) -> Option<Beside> {
     let repository = Repository::of(workspace).ok().flatten()?;
-    Some(Beside { repository, layer: None, until: Until::Never })
+    Some(Beside { repository, layer: None, until: Until::SomebodyRuns })
 }
 
 /// The same for a run. What keeps it from writing there is said in `notes`.
@@ -210,13 +212,14 @@ impl Beside {
     }
 
     pub(super) fn tree(&self) -> Result<model::Repository, EngineError> {
-        let layer = match &self.layer {
-            Some((layer, _)) => layer.store()?,
-            None => None,
+        let layer = match (&self.layer, self.until) {
+            (Some((layer, _)), _) => layer.store()?.map(RepositoryLayer::Kept),
+            (None, Until::SomebodyRuns) => Some(RepositoryLayer::OfTheRun),
+            (None, Until::TheEndOfTheRun | Until::TheApply | Until::Never) => None,
         };
         Ok(model::Repository {
             common: self.repository.common.clone(),
-            layer,
+            layer: layer.unwrap_or(RepositoryLayer::Nothing),
             objects: self.until == Until::TheEndOfTheRun,
         })
     }

@@ -40,5 +40,5 @@ pub use outcome::{Changed, LayerUse, Outcome, Status, Traffic, Usage};
 pub use path_map::{PathMap, is_plain, lexical, lies_in, walk_order};
 pub use ports::{Ports, PortsError};
 pub use quantity::{Bytes, Count, Quantity, QuantityError, Span, parse as parse_quantity};
-pub use request::{Ids, Repository, Request, Store, Streams, Tree};
+pub use request::{Ids, Repository, RepositoryLayer, Request, Store, Streams, Tree};
 pub use url_path::{UrlPath, UrlPathError, UrlPathPattern, UrlPathPatternError};

@@ -37,10 +37,20 @@ pub struct Request {
 pub struct Repository {
     /// What all checkouts of the repository share. Absolute, canonical.
     pub common: PathBuf,
-    /// Takes what the command writes there; without it the command only reads.
-    pub layer: Option<Store>,
+    pub layer: RepositoryLayer,
     /// New objects go straight into the repository.
     pub objects: bool,
+}
+
+/// What takes that which the command writes into a repository outside the workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RepositoryLayer {
+    /// Nothing: the command only reads.
+    Nothing,
+    Kept(Store),
+    /// One that a run would get; a question makes none.
+    OfTheRun,
 }
 
 /// What the command finds in place of the workspace.

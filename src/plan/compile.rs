@@ -13,7 +13,9 @@ use super::{
     OutputPlan, PlanError, ProcessesBy, SandboxPlan, SyscallPlan, ViewEntry, What,
 };
 use super::{egress, environment, exec, gaps, landlock, view, workspace};
-use crate::model::{Digest, HostFacts, ProgramFact, Request, Tree, is_plain, lies_in};
+use crate::model::{
+    Digest, HostFacts, ProgramFact, RepositoryLayer, Request, Tree, is_plain, lies_in,
+};
 use crate::policy::Permit;
 use crate::profile::{Limit, Profile, WorkspaceMode};
 
@@ -100,7 +102,7 @@ fn identity(host: &HostFacts) -> Identity {
 fn limits(profile: &Profile, request: &Request, host: &HostFacts) -> LimitPlan {
     let limits = &profile.limits;
     let layered = matches!(request.tree, Tree::Overlay(_) | Tree::Copy(_))
-        || request.repository.as_ref().is_some_and(|it| it.layer.is_some())
+        || request.repository.as_ref().is_some_and(|it| it.layer != RepositoryLayer::Nothing)
         || !request.caches.is_empty();
     let writes = profile.filesystem.workspace.mode != WorkspaceMode::ReadOnly;
     let layer = (layered && writes).then(|| LayerLimits {

@@ -14,7 +14,8 @@ use super::{
     Absent, Access, Late, Layers, MaskedName, NoEffect, PlanError, ViewEntry, Watched, What, caches,
 };
 use crate::model::{
-    HostFacts, Origin, PathFact, PathKind, PathMap, Request, Tree, lies_in, walk_order,
+    HostFacts, Mechanism, Origin, PathFact, PathKind, PathMap, RepositoryLayer, Request, Tree,
+    lies_in, walk_order,
 };
 use crate::profile::{Profile, WorkspaceMode};
 
@@ -369,14 +370,21 @@ fn repository(
         return;
     };
     let reads = profile.filesystem.workspace.mode == WorkspaceMode::ReadOnly;
-    let layer = repository.layer.as_ref().filter(|_| !reads);
-    let what = match layer {
+    let limits = &profile.limits;
+    let layer = match &repository.layer {
+        RepositoryLayer::Kept(store) if !reads => Some(Layers::Kept(store.clone())),
+        RepositoryLayer::OfTheRun if !reads && host.works(Mechanism::Overlay) => {
+            Some(Layers::Private { size: limits.session.max, files: limits.session_files.max })
+        }
+        RepositoryLayer::Nothing | RepositoryLayer::Kept(_) | RepositoryLayer::OfTheRun => None,
+    };
+    let what = match &layer {
         None => bind(fact, Access::Read, false),
         Some(layers) => What::Overlay {
             lower: fact.canonical.clone(),
             device: fact.device,
             inode: fact.inode,
-            layers: Layers::Kept(layers.clone()),
+            layers: layers.clone(),
             access: Access::Write,
             programs: false,
         },
@@ -388,7 +396,7 @@ fn repository(
     let objects = common.join("objects");
     let info = objects.join("info");
     if let (Some(_), true, Some(fact), Some(elsewhere)) =
-        (layer, repository.objects, found(&objects), found(&info))
+        (layer.as_ref(), repository.objects, found(&objects), found(&info))
     {
         put(objects, bind(fact, Access::Write, false));
         let (kind, device, inode) = (elsewhere.kind, elsewhere.device, elsewhere.inode);
