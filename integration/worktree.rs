@@ -500,3 +500,70 @@ fn what_explain_says_of_the_repository_is_what_a_run_finds() {
     assert!(says("1").ends_with(": read"), "{}", says("1"));
     assert!(fs::read_dir(it.place.state().join("sessions")).unwrap().next().is_none());
 }
+
+/// Tags, stashes and the other half of a split index are nobody's own: a run outside every session
+/// names each that is not kept, and an apply each that it refuses.
+#[test]
+fn what_is_not_kept_of_a_linked_worktree_is_named_one_by_one() {
+    let it = Checkouts::new();
+    let acts: [(&[&str], &str); 3] = [
+        (&["git", "tag", "v1"], "refs/tags/v1"),
+        (&["git", "stash", "push", "-q"], "refs/stash"),
+        (&["git", "update-index", "--split-index"], "worktrees/linked/index"),
+    ];
+    for (words, name) in acts {
+        put(&it.linked.join("old"), "changed\n");
+        let ended = it.run(&it.linked).words(words).end();
+        if ended.code() == 126 {
+            // A rule of the level was before it.
+            assert!(!ended.outcome().denials.is_empty());
+            continue;
+        }
+        assert!(denied(&ended).contains(&name.to_owned()), "{words:?}: {}", ended.err);
+        it.git(&it.linked, &["status", "--porcelain"]);
+    }
+    let mut start = it.place.rung_with(&["session", "start", "--name", "s", "--level", "2"]);
+    start.command.current_dir(&it.linked);
+    assert_eq!(start.end().code(), 0);
+    let tag = it.inside("s").words(&["git", "tag", "v2"]).end();
+    let planted = it.main.join(".git/refs/tags/v3");
+    let oid = it.git(&it.main, &["rev-parse", "main"]);
+    it.inside("s").probe(&["write", planted.to_str().unwrap(), &oid]).end().exited(0);
+    let ended = session(&it.place, &["apply", "s", "--accept", "all"]);
+    assert_eq!(ended.code(), 126, "{}", ended.err);
+    for (name, made) in [("refs/tags/v2", tag.code() == 0), ("refs/tags/v3", true)] {
+        assert_eq!(ended.err.contains(name), made, "{name}: {}", ended.err);
+        assert!(!it.main.join(".git").join(name).exists());
+    }
+}
+
+/// Between the diff and the apply somebody puts a link where a directory of the tree was.
+#[test]
+fn a_link_that_is_planted_in_the_tree_before_an_apply_leads_it_nowhere() {
+    let it = Checkouts::new();
+    let outside = it.place.outside.join("docs");
+    for name in ["guide", "other"] {
+        put(&outside.join(name), "outside\n");
+    }
+    let mut start = it.place.rung_with(&["session", "start", "--name", "s", "--level", "2"]);
+    start.command.current_dir(&it.main);
+    assert_eq!(start.end().code(), 0);
+    it.inside("s").probe(&["write", "docs/guide", "by the session"]).end().exited(0);
+    it.inside("s").probe(&["write", "docs/new", "by the session"]).end().exited(0);
+    it.inside("s").words(&["cp", "old", "kept"]).end().exited(0);
+    assert!(session(&it.place, &["diff", "s"]).text().contains("docs/guide"));
+    fs::rename(it.main.join("docs"), it.main.join("moved")).unwrap();
+    std::os::unix::fs::symlink(&outside, it.main.join("docs")).unwrap();
+    let (before, tree) = (contents(&outside), contents(&it.main));
+    for how in [&["--no-input"][..], &["--accept", "all"], &["--accept", "all", "--overwrite"]] {
+        let ended = session(&it.place, &[&["apply", "s", "docs"], how].concat());
+        assert_eq!(contents(&outside), before, "{how:?}: something outside has changed");
+        let link = fs::symlink_metadata(it.main.join("docs")).unwrap();
+        assert!(link.is_symlink() || how.contains(&"--overwrite"), "{how:?}: {}", ended.err);
+    }
+    // The control: what lies elsewhere is applied.
+    assert!(!tree.contains_key(&it.main.join("kept")));
+    assert_eq!(session(&it.place, &["apply", "s", "kept"]).code(), 0);
+    assert!(it.main.join("kept").exists());
+    assert_eq!(contents(&outside), before);
+}
