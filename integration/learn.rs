@@ -120,6 +120,31 @@ fn the_tests_of_a_project_show_what_they_need() {
     place.rung(3).words(&["make", "test"]).end().exited(0);
 }
 
+/// Where a run would be refused at once, because the recipe says what it lacks.
+#[test]
+fn what_a_recipe_names_is_learned_by_running_it() {
+    let has = |name: &str| requires(name, Path::new("/usr/bin").join(name).exists());
+    if !has("make") || !has("namei") {
+        return;
+    }
+    let place = Place::new();
+    let makefile = place.workspace.join("Makefile");
+    put(&makefile, "test:\n\t@namei /usr\n");
+    let refused = place.rung(3).words(&["make", "test"]).end();
+    assert_eq!(refused.denial().rule, "default", "{}", refused.err);
+    assert_eq!(refused.code(), 126);
+    let (learned, added) = place.proposed(&[], &["make", "test"]);
+    assert_eq!(learned.exited(0).observed(), [("namei", 1)]);
+    assert_eq!(added.matches("[[exec.rule]]").count(), 1, "{added}");
+    place.set_profile(3, &(fs::read_to_string(place.profile_file()).unwrap() + &added));
+    place.rung(3).words(&["make", "test"]).end().exited(0);
+    // What a rule speaks against is not even started.
+    put(&makefile, "test:\n\t@touch ran\n\tcurl http://127.0.0.1/\n");
+    let refused = place.learn(&[], &["make", "test"]);
+    assert_eq!((refused.code(), refused.observed().len()), (126, 0), "{}", refused.err);
+    assert!(!place.workspace.join("ran").exists());
+}
+
 #[test]
 fn what_a_rule_refuses_or_the_sandbox_does_not_give_stays_refused() {
     let place = Place::new();

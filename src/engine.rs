@@ -112,6 +112,8 @@ pub struct Ask {
     pub ids: Ids,
     pub streams: Streams,
     pub session: Option<SessionChoice>,
+    /// What a script of the workspace lacks rules for is seen when it runs.
+    pub learning: bool,
 }
 
 /// Where a run's writes go, if not into the workspace.

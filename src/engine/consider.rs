@@ -138,7 +138,8 @@ pub(super) fn consider_below(
         let script = policy::named_script(&request.argv).filter(|_| inside.is_none());
         if let Some(named) = script {
             let whole = profile_for(level, &layers, None, &around.directories.state)?;
-            if let Some(refusal) = scripts::refused(&named, &request, &whole) {
+            let refusal = scripts::refused(&named, &request, &whole);
+            if let Some(refusal) = refusal.filter(|it| !(ask.learning && it.lacks_a_rule())) {
                 let (request, profile) = (Box::new(request), Box::new(whole));
                 return Ok(Considered::Refused { request, profile, refusal });
             }

@@ -75,6 +75,7 @@ pub fn learn(ask: Ask, around: &Surroundings) -> Result<Learned, EngineError> {
         return Err(EngineError::LearnInside);
     }
     let mut lessons = Lessons::default();
+    let ask = Ask { learning: true, ..ask };
     let mut outcome = super::run_learning(ask, around, Some(&mut lessons));
     lessons.seen.retain(|_, it| it.count > 0);
     if lessons.full {

@@ -186,6 +186,7 @@ fn ask(argv: Vec<Arg>, level: Option<Level>, workspace: Option<PathBuf>) -> Ask 
         ids: Ids::default(),
         streams: Streams::Inherit,
         session: None,
+        learning: false,
     }
 }
 

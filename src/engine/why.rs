@@ -399,6 +399,7 @@ fn ask(argv: Vec<Arg>, level: Level, at: &Place) -> Ask {
         ids: Ids::default(),
         streams: Streams::Inherit,
         session: None,
+        learning: false,
     }
 }
 

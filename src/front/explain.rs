@@ -33,6 +33,7 @@ pub(super) fn explain(options: cli::ExplainOptions, around: &Surroundings) -> Ex
         ids: Ids::default(),
         streams: Streams::Inherit,
         session: None,
+        learning: false,
     };
     match inspect::foresee(ask, around) {
         Ok(Considered::Ready(ready)) if options.json => answer_json(&ready.plan),

@@ -49,6 +49,7 @@ pub(super) fn ask(read: &RunArguments) -> Ask {
         ids: read.ids.clone(),
         streams,
         session: read.session.clone(),
+        learning: false,
     }
 }
 

@@ -160,3 +160,10 @@ pub struct Refusal {
     /// No approval and no grant can lift it.
     pub never: bool,
 }
+
+impl Refusal {
+    /// Whether no rule speaks against it: only none speaks for it.
+    pub fn lacks_a_rule(&self) -> bool {
+        self.denial.rule == refusal::DEFAULT
+    }
+}

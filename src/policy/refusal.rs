@@ -18,7 +18,7 @@ use crate::profile::{Decision, Ladder, Power, Profile, Rule, WORKSPACE_CODE};
 const OBJECT_CHARACTERS_MAX: usize = 200;
 
 /// The rule name of a refusal that no rule made.
-const DEFAULT: &str = "default";
+pub(super) const DEFAULT: &str = "default";
 
 pub(super) fn above_ceiling(asked: &Asked<'_>, ladder: &Ladder) -> Refusal {
     let grant = if asked.level.needs_grant() { "; levels 4 to 6 need a signed grant" } else { "" };
