@@ -71,6 +71,18 @@ fn a_listed_name_is_reached_over_both_families_and_counted() {
     }
 }
 
+/// What is listed by itself needs no question, and what the host's file says of it counts outside.
+#[test]
+fn a_listed_name_stands_in_the_runs_own_hosts_file() {
+    let net = Net::new();
+    let place = net.place("");
+    let ended = place.rung(3).words(&["cat", "/etc/hosts"]).end().exited(0);
+    assert!(ended.text().contains("198.18.1.0 a.test\nfd00:5a::100 a.test\n"), "{}", ended.text());
+    let offline = Place::new();
+    let ended = offline.rung(3).words(&["cat", "/etc/hosts"]).end().exited(0);
+    assert_eq!(ended.text(), fs::read_to_string("/etc/hosts").unwrap(), "the control");
+}
+
 #[test]
 fn any_other_name_does_not_exist_and_is_never_asked_for() {
     let net = Net::new();

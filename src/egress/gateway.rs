@@ -367,7 +367,7 @@ impl State {
         Self {
             meters: RefCell::new(meters),
             resolver: Resolver::new(plan.nameservers.clone(), hosts),
-            names: RefCell::new(Names::new(plan.pool)),
+            names: RefCell::new(Names::new(plan.pool, &plan.exact_names())),
             denials: RefCell::default(),
             tls,
             leases: Leases::new(lent),

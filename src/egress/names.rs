@@ -16,8 +16,13 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(pool: Pool) -> Self {
-        Self { pool, list: Vec::new(), numbers: BTreeMap::new() }
+    /// With those that have the first numbers.
+    pub(super) fn new(pool: Pool, first: &[&HostName]) -> Self {
+        let mut names = Self { pool, list: Vec::new(), numbers: BTreeMap::new() };
+        for name in first {
+            names.addresses_of(name);
+        }
+        names
     }
 
     /// The name's addresses; nothing when there are too many names.
@@ -48,19 +53,20 @@ mod tests {
 
     #[test]
     fn a_name_keeps_its_address_and_the_address_leads_back_to_it() {
-        let mut names = Names::new(Pool::USUAL);
+        let mut names = Names::new(Pool::USUAL, &[&name("listed.test")]);
+        assert_eq!(names.at("198.18.1.0".parse().unwrap()), Some(&name("listed.test")));
         let first = names.addresses_of(&name("a.test")).unwrap();
         let second = names.addresses_of(&name("b.test")).unwrap();
         assert_ne!(first, second);
         assert_eq!(names.addresses_of(&name("a.test")), Some(first));
         assert_eq!(names.at(second.0.into()), Some(&name("b.test")));
         assert_eq!(names.at(second.1.into()), Some(&name("b.test")));
-        assert_eq!(names.at("198.18.1.2".parse().unwrap()), None, "not given out yet");
+        assert_eq!(names.at("198.18.1.3".parse().unwrap()), None, "not given out yet");
     }
 
     #[test]
     fn there_is_a_last_name() {
-        let mut names = Names::new(Pool::USUAL);
+        let mut names = Names::new(Pool::USUAL, &[]);
         for number in 0..Pool::NAMES_MAX {
             assert!(names.addresses_of(&name(&format!("n{number}.test"))).is_some());
         }

@@ -48,6 +48,8 @@ pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu";
 pub(super) const VAR_TMP: &str = "/var/tmp";
 /// Where programs look for the address of their resolver.
 pub(super) const RESOLVER: &str = "/etc/resolv.conf";
+/// Where they look before they ask it.
+pub(super) const HOSTS: &str = "/etc/hosts";
 
 /// The directory of a repository, or the file that names it.
 pub(super) const GIT: &str = ".git";
@@ -74,7 +76,7 @@ pub fn wanted_paths(
         .collect();
     wanted.extend(PROC_OF_MODULES.map(in_proc));
     if !profile.network.destinations.is_empty() {
-        wanted.push(RESOLVER.into());
+        wanted.extend([RESOLVER, HOSTS].map(PathBuf::from));
         wanted.extend(STORES.map(PathBuf::from));
     }
     wanted.extend(GIT_DIRECTORY.map(|name| workspace.join(name)));

@@ -8,7 +8,9 @@
 use std::path::{Path, PathBuf};
 
 use super::egress::{self, AUTHORITIES, OwnFiles};
-use super::paths::{PROC_MASKED, PROCESSORS, RESOLVER, VAR_TMP, between, expand, in_proc, overlap};
+use super::paths::{
+    HOSTS, PROC_MASKED, PROCESSORS, RESOLVER, VAR_TMP, between, expand, in_proc, overlap,
+};
 use super::protect::protect;
 use super::{
     Absent, Access, Late, Layers, MaskedName, NoEffect, PlanError, ViewEntry, Watched, What, caches,
@@ -427,7 +429,7 @@ fn shared_tmp(profile: &Profile, host: &HostFacts, ground: &mut Ground) {
     }
 }
 
-/// Puts the run's own `/etc/resolv.conf` where the host's leads to, which is often in `/run`, and
+/// Puts the run's own `/etc/resolv.conf` and `/etc/hosts` where the host's lead to, often in `/run`, and
 /// the certificates that are believed inside where the host has its own.
 fn own_files(
     files: OwnFiles,
@@ -445,7 +447,13 @@ fn own_files(
     };
     let path = fact.canonical.clone();
     let what = What::Text { text: files.resolver, late: None };
-    ground.insert(path.clone(), ViewEntry { path, what, because: vec![files.because] });
+    let because = vec![files.because];
+    ground.insert(path.clone(), ViewEntry { path, what, because: because.clone() });
+    let hosts = host.path(Path::new(HOSTS)).filter(|it| it.canonical_kind == PathKind::File);
+    if let Some(path) = hosts.map(|it| it.canonical.clone()) {
+        let what = What::Text { text: files.hosts, late: None };
+        ground.insert(path.clone(), ViewEntry { path, what, because });
+    }
     for (name, text, because) in files.decoys {
         let path = home.join(name);
         let what = What::Text { text, late: Some(Late::Placeholders) };

@@ -232,6 +232,8 @@ pub enum Foreseen {
 #[derive(Debug)]
 pub(super) struct OwnFiles {
     pub(super) resolver: String,
+    /// As `hosts(5)`.
+    pub(super) hosts: String,
     pub(super) because: Origin,
     /// Where something is read: the first destination that asks for it.
     pub(super) authorities: Option<Origin>,
@@ -341,10 +343,36 @@ impl EgressPlan {
         let lent = self.credentials.first().map(|it| &it.because);
         OwnFiles {
             resolver,
+            hosts: self.hosts(),
             because: because.unwrap_or_else(|| Origin::built_in("names")),
             authorities: read.or(lent).cloned(),
             decoys: self.decoys(),
         }
+    }
+
+    /// The names that are listed by themselves, once, in the order of their numbers: the first ones of
+    /// the pool. The others get theirs when they are asked for.
+    pub fn exact_names(&self) -> Vec<&HostName> {
+        let mut names = Vec::new();
+        for destination in &self.destinations {
+            match &destination.to {
+                To::Name(HostPattern::Exact(name)) if !names.contains(&name) => names.push(name),
+                To::Name(HostPattern::Exact(_) | HostPattern::Below(_)) | To::Range(_) => {}
+            }
+        }
+        names
+    }
+
+    /// What `/etc/hosts` says inside. The host's own file would send clients to addresses that they
+    /// cannot reach without a name; and what stands here nobody has to ask for.
+    fn hosts(&self) -> String {
+        let own = super::HOST_NAME.to_string_lossy();
+        let own = format!("127.0.0.1 localhost {own}\n::1 localhost {own}\n");
+        let listed = (0..Pool::NAMES_MAX).zip(self.exact_names()).map(|(number, name)| {
+            let (v4, v6) = self.pool.of_name(number);
+            format!("{v4} {name}\n{v6} {name}\n")
+        });
+        [own].into_iter().chain(listed).collect()
     }
 
     fn all_ports(&self) -> impl Iterator<Item = Ports> {

@@ -599,6 +599,29 @@ fn a_destination_says_with_which_methods_it_may_be_asked() {
     check(&plan, "/run/authorities.pem", "");
 }
 
+/// Nobody asks for what is listed by itself, and no address of the host's own file leads astray.
+#[test]
+fn names_that_are_listed_stand_in_the_runs_own_hosts_file() {
+    let mut profile = profile(Level::TestExecution);
+    for host in ["*.example.org", "b.example.org", "a.example.org", "b.example.org"] {
+        profile.network.destinations.push(asked_with(host, &[]));
+    }
+    let mut host = with_names();
+    let without = plan_of(&request(profile.level), &profile, &host).unwrap();
+    check(&without, "/etc/hosts", "");
+    add(&mut host, "/etc/hosts", PathKind::File);
+    let plan = plan_of(&request(profile.level), &profile, &host).unwrap();
+    check(&plan, "/etc/hosts", "`/etc/hosts`: a file of the run's own, read");
+    let entry = plan.view.iter().find(|it| it.path.as_os_str() == "/etc/hosts");
+    let Some(What::Text { text, .. }) = entry.map(|it| &it.what) else { panic!("no text") };
+    assert_eq!(
+        text,
+        "127.0.0.1 localhost rung\n::1 localhost rung\n\
+         198.18.1.0 b.example.org\nfd00:5a::100 b.example.org\n\
+         198.18.1.1 a.example.org\nfd00:5a::101 a.example.org\n"
+    );
+}
+
 /// What levels below list for more, production-adjacent work may only read.
 #[test]
 fn level_5_only_reads() {
