@@ -557,6 +557,7 @@ fn a_link_that_is_planted_in_the_tree_before_an_apply_leads_it_nowhere() {
     let (before, tree) = (contents(&outside), contents(&it.main));
     for how in [&["--no-input"][..], &["--accept", "all"], &["--accept", "all", "--overwrite"]] {
         let ended = session(&it.place, &[&["apply", "s", "docs"], how].concat());
+        assert!(!ended.err.contains("--accept \n"), "{how:?}: {}", ended.err);
         assert_eq!(contents(&outside), before, "{how:?}: something outside has changed");
         let link = fs::symlink_metadata(it.main.join("docs")).unwrap();
         assert!(link.is_symlink() || how.contains(&"--overwrite"), "{how:?}: {}", ended.err);

@@ -354,8 +354,11 @@ fn apply(
             .map(|it| it.name())
             .collect();
         let classes: Vec<&str> = classes.into_iter().collect();
-        let how = format!("rung: to apply them as well: --accept {}\n", classes.join(","));
-        say(io::stderr(), &how);
+        // What waits for something else alone has no class of its own.
+        if !classes.is_empty() {
+            let how = format!("rung: to apply them as well: --accept {}\n", classes.join(","));
+            say(io::stderr(), &how);
+        }
     }
     let mut lines: Vec<String> = sorted.apply.iter().map(line).collect();
     lines.extend(
