@@ -7,6 +7,7 @@ mod broken;
 mod clients;
 mod credential;
 mod damage;
+mod foreseen;
 mod http;
 mod load;
 mod memory;

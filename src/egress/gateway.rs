@@ -31,8 +31,7 @@ use super::tls::Tls;
 use super::wire::{self, Seen, Start, Word};
 use super::{confine, relay};
 use crate::model::{Denial, HostName, Level};
-use crate::plan::HOST_NAME;
-use crate::plan::egress::{Allowed, EgressPlan, Refused, TRUST_BYTES_MAX, Wanted};
+use crate::plan::egress::{Allowed, EgressPlan, Refused, TRUST_BYTES_MAX, Wanted, is_own_name};
 use crate::sys::{descriptor, message};
 
 const PORT_DNS: u16 = 53;
@@ -400,7 +399,7 @@ impl State {
                 }
             }
             // The sandbox's own.
-            Asked::Name(name) if is_own(name) => {
+            Asked::Name(name) if is_own_name(name) => {
                 Answer::Addresses(Ipv4Addr::LOCALHOST, Some(std::net::Ipv6Addr::LOCALHOST))
             }
             Asked::Name(name) => {
@@ -492,13 +491,6 @@ impl State {
         let leases = self.leases.seen(&self.plan.credentials);
         Seen { denials: list, traffic, notes, names: self.known(names), leases }
     }
-}
-
-/// The names of the sandbox itself: those of RFC 6761, 6.3, and what its host is called, which many
-/// programs look up.
-fn is_own(name: &HostName) -> bool {
-    let name = name.as_str();
-    name == "localhost" || name.ends_with(".localhost") || HOST_NAME.to_str() == Ok(name)
 }
 
 impl Denials {

@@ -1,15 +1,19 @@
-//! What the kernel will answer to one file operation of a command that runs under a plan.
+//! What the kernel will answer to one operation of a command that runs under a plan: on a file, or to
+//! a connection.
 //!
 //! The plan knows mounts, pins and file rules, not what is in the trees: an allowed operation may
 //! still fail because the file does not exist or its mode forbids it. Paths are absolute paths of
-//! the view; links inside bound trees and mounts below them are the host's and not known here.
+//! the view; links inside bound trees and mounts below them are the host's and not known here. Of a
+//! connection the plan knows whom it may be for, not whether anybody answers there.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::egress::{self, Refused};
 use super::surface::Surface;
 use super::{Access, FsRights, Origin, SandboxPlan};
+use crate::profile::Table;
 
 /// One thing a command may try.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +34,11 @@ pub enum Operation {
         to: PathBuf,
     },
     Execute(PathBuf),
+    /// Look a host up, if it is a name, and open a TCP connection to it.
+    Connect {
+        host: String,
+        port: u16,
+    },
 }
 
 /// The answer and the profile lines behind it.
@@ -58,11 +67,43 @@ pub enum Answer {
     MountPoint,
     /// The two names lie in different mounts (`EXDEV`).
     OtherMount,
+    /// The system call table has no network sockets (`EAFNOSUPPORT`).
+    NoSockets,
+    /// There is no network but the run's own, or not even that (`ENETUNREACH`).
+    NoWayOut,
+    /// No destination means it: the name does not exist, or the address is refused.
+    NotListed,
+    /// A destination means it, with other ports (`ECONNREFUSED`).
+    PortClosed,
+    /// It is neither an address nor a name that a host can have.
+    NoHostName,
+}
+
+impl Answer {
+    /// The reason, as a sentence goes on.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Allowed => "the sandbox does not stand in the way",
+            Self::NotInView => "there is no such place in the sandbox",
+            Self::Hidden => "an empty thing lies on top of it",
+            Self::ReadOnly => "it is mounted read-only",
+            Self::NoPrograms => "no programs start there",
+            Self::FileRules => "no file rule allows it",
+            Self::MountPoint => "it is a mount point",
+            Self::OtherMount => "the names lie in different mounts",
+            Self::NoSockets => "the system call table has no network sockets",
+            Self::NoWayOut => "the run has no way out",
+            Self::NotListed => "no destination of the profile means it",
+            Self::PortClosed => "the profile lists the host, but not this port",
+            Self::NoHostName => "it is no host name",
+        }
+    }
 }
 
 /// What the kernel will answer to `operation` under `plan`.
 pub fn predict(plan: &SandboxPlan, operation: &Operation) -> Prediction {
     let (place, answer) = match operation {
+        Operation::Connect { host, port } => return connect(plan, host, *port),
         Operation::Read(path) => object(plan, path, FsRights::READ_FILE, readable),
         Operation::List(path) => object(plan, path, FsRights::READ_DIR, listable),
         Operation::Write(path) => object(plan, path, FsRights::WRITE_FILE, writable),
@@ -72,6 +113,32 @@ pub fn predict(plan: &SandboxPlan, operation: &Operation) -> Prediction {
         Operation::Rename { from, to } => rename(plan, from, to),
     };
     Prediction { answer, because: plan.origins_at(&place) }
+}
+
+fn connect(plan: &SandboxPlan, host: &str, port: u16) -> Prediction {
+    if plan.syscalls.table == Table::Strict {
+        return Prediction {
+            answer: Answer::NoSockets,
+            because: vec![plan.syscalls.because.clone()],
+        };
+    }
+    if egress::is_own(host) {
+        let answer =
+            if plan.network.loopback.is_some() { Answer::Allowed } else { Answer::NoWayOut };
+        return Prediction { answer, because: plan.network.loopback.iter().cloned().collect() };
+    }
+    let (answer, because) = match egress::connects(plan.network.egress.as_ref(), host, port) {
+        Ok(because) => (Answer::Allowed, because),
+        Err(Refused::NoWayOut) => (Answer::NoWayOut, Vec::new()),
+        Err(Refused::NoName(_)) => (Answer::NoHostName, Vec::new()),
+        Err(Refused::Port) => {
+            let egress = plan.network.egress.iter();
+            let listed = egress.flat_map(|it| it.meaning(host)).map(|it| it.because.clone());
+            (Answer::PortClosed, listed.collect())
+        }
+        Err(_) => (Answer::NotListed, Vec::new()),
+    };
+    Prediction { answer, because }
 }
 
 /// An operation on the object that a path leads to.

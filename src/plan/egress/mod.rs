@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gate, Limited, PlanError, gate};
+use super::{Gate, HOST_NAME, Limited, PlanError, gate};
 use crate::model::{
     AddressClass, Bytes, Count, Denial, HostFacts, HostName, HostPattern, Layer, Level, Mechanism,
     NameError, Origin, Ports, Range, UrlPathError, UrlPathPattern, classify,
@@ -250,13 +250,41 @@ pub fn would(profile: &Profile, wanted: &str, port: u16) -> Result<Vec<Origin>, 
     if destinations.is_empty() {
         return Err(Refused::NoWayOut);
     }
-    let wanted = match wanted.parse::<IpAddr>() {
-        Ok(address) => Wanted::Address(address.to_canonical()),
-        Err(_) => Wanted::Name(HostName::parse(wanted.as_bytes()).map_err(Refused::NoName)?),
-    };
-    let plan = EgressPlan::to(destinations);
-    let allowed = plan.decide(&wanted, port)?;
+    connects(Some(&EgressPlan::to(destinations)), wanted, port)
+}
+
+/// The lines by which a run with this way out, or with none, may reach a name or an address at a port.
+pub fn connects(
+    egress: Option<&EgressPlan>,
+    wanted: &str,
+    port: u16,
+) -> Result<Vec<Origin>, Refused> {
+    let plan = egress.ok_or(Refused::NoWayOut)?;
+    let allowed = plan.decide(&meant(wanted)?, port)?;
     Ok(plan.of(&allowed).map(|it| it.because.clone()).collect())
+}
+
+/// Whether these words name the sandbox itself, whatever its network is.
+pub fn is_own(wanted: &str) -> bool {
+    match meant(wanted) {
+        Ok(Wanted::Address(address)) => address.is_loopback() || address.is_unspecified(),
+        Ok(Wanted::Name(name)) => is_own_name(&name),
+        Err(_) => false,
+    }
+}
+
+/// The names of the sandbox itself: those of RFC 6761, 6.3, and what its host is called, which many
+/// programs look up.
+pub fn is_own_name(name: &HostName) -> bool {
+    let name = name.as_str();
+    name == "localhost" || name.ends_with(".localhost") || HOST_NAME.to_str() == Ok(name)
+}
+
+fn meant(wanted: &str) -> Result<Wanted, Refused> {
+    match wanted.parse::<IpAddr>() {
+        Ok(address) => Ok(Wanted::Address(address.to_canonical())),
+        Err(_) => HostName::parse(wanted.as_bytes()).map(Wanted::Name).map_err(Refused::NoName),
+    }
 }
 
 /// What becomes of a connection of a run with this way out, or with none, as far as its address says.
@@ -300,6 +328,12 @@ impl EgressPlan {
     /// Whether the name is worth an address: some destination means it, at whatever port.
     pub fn knows(&self, name: &HostName) -> bool {
         self.destinations.iter().any(|it| it.means_name(name))
+    }
+
+    /// The destinations that mean a name, at whatever port.
+    pub(super) fn meaning<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a DestinationPlan> {
+        let name = HostName::parse(name.as_bytes()).ok();
+        self.destinations.iter().filter(move |it| name.as_ref().is_some_and(|n| it.means_name(n)))
     }
 
     /// Whether this may be reached at this port.
@@ -366,7 +400,7 @@ impl EgressPlan {
     /// What `/etc/hosts` says inside. The host's own file would send clients to addresses that they
     /// cannot reach without a name; and what stands here nobody has to ask for.
     fn hosts(&self) -> String {
-        let own = super::HOST_NAME.to_string_lossy();
+        let own = HOST_NAME.to_string_lossy();
         let own = format!("127.0.0.1 localhost {own}\n::1 localhost {own}\n");
         let listed = (0..Pool::NAMES_MAX).zip(self.exact_names()).map(|(number, name)| {
             let (v4, v6) = self.pool.of_name(number);

@@ -183,3 +183,57 @@ fn a_link_that_turns_in_a_circle_leads_nowhere() {
     let answer = predict(&plan, &Operation::Read("/bin/ls".into())).answer;
     assert_eq!(answer, Answer::NotInView);
 }
+
+#[test]
+fn a_connection_is_foreseen_by_table_loopback_and_destinations() {
+    let connect = |host: &str, port| Operation::Connect { host: host.to_owned(), port };
+    for host in ["a.example.org", "8.8.8.8", "localhost", "127.0.0.1"] {
+        check_answer(Level::LocalWrites, &connect(host, 443), Answer::NoSockets);
+    }
+    for host in ["localhost", "x.localhost", "LOCALHOST.", "127.9.9.9", "::1", "0.0.0.0"] {
+        check_answer(Level::TestExecution, &connect(host, 8080), Answer::Allowed);
+    }
+    for host in ["a.example.org", "8.8.8.8", "::ffff:8.8.8.8"] {
+        check_answer(Level::TestExecution, &connect(host, 443), Answer::NoWayOut);
+    }
+    let mut profile = profile(Level::TestExecution);
+    for (line, host) in [(60, "*.example.org"), (61, "10.1.0.0/16")] {
+        profile.network.destinations.push(crate::profile::Destination {
+            host: host.to_owned(),
+            ports: Ports::new(443, 443).into_iter().collect(),
+            addresses: Vec::new(),
+            methods: Vec::new(),
+            paths: Vec::new(),
+            rate: None,
+            upload: None,
+            origin: origin(line, "listed"),
+        });
+    }
+    let mut host = host();
+    add(&mut host, "/etc/resolv.conf", PathKind::File);
+    let mut plan = plan_of(&request(Level::TestExecution), &profile, &host).unwrap();
+    let listed = |line| vec![origin(line, "listed")];
+    let own = plan.network.loopback.clone().unwrap();
+    for (host, port, answer, because) in [
+        ("a.example.org", 443, Answer::Allowed, listed(60)),
+        ("A.Example.ORG.", 443, Answer::Allowed, listed(60)),
+        ("a.example.org", 80, Answer::PortClosed, listed(60)),
+        ("example.org", 443, Answer::NotListed, Vec::new()),
+        ("10.1.2.3", 443, Answer::Allowed, listed(61)),
+        ("::ffff:10.1.2.3", 443, Answer::Allowed, listed(61)),
+        ("10.2.2.3", 443, Answer::NotListed, Vec::new()),
+        ("a\0.example.org", 443, Answer::NoHostName, Vec::new()),
+        ("2130706433", 443, Answer::NoHostName, Vec::new()),
+        ("127.0.0.1", 443, Answer::Allowed, vec![own]),
+    ] {
+        let found = predict(&plan, &connect(host, port));
+        assert_eq!(found, Prediction { answer, because }, "{host}:{port}");
+        assert!(!found.answer.words().is_empty());
+    }
+    plan.network.loopback = None;
+    assert_eq!(predict(&plan, &connect("localhost", 1)).answer, Answer::NoWayOut);
+    let spelled = serde_json::to_value(connect("a.example.org", 443)).unwrap();
+    assert_eq!(spelled, serde_json::json!({"connect": {"host": "a.example.org", "port": 443}}));
+    let answer = serde_json::to_value(predict(&plan, &connect("b.test", 1))).unwrap();
+    assert_eq!(answer, serde_json::json!({"answer": "not-listed", "because": []}));
+}
