@@ -37,6 +37,7 @@ mod launch;
 pub mod learn;
 mod lend;
 mod profiles;
+mod prove;
 mod quota;
 mod record;
 pub mod replay;
@@ -45,6 +46,7 @@ pub mod scenarios;
 mod scripts;
 pub mod session;
 mod state;
+mod trial;
 mod way_out;
 pub mod why;
 
@@ -62,6 +64,7 @@ use self::inside::Inside;
 use self::learn::Lessons;
 use self::record::refuse;
 pub use crate::egress::STAGE as GATEWAY;
+pub use crate::egress::proof::{CLIENT as PROOF_CLIENT, SERVER as PROOF_SERVER};
 use crate::egress::{self, EgressError};
 use crate::host::{self, HostError};
 use crate::launch::LaunchError;
@@ -211,6 +214,16 @@ fn outlive_limits() {
 /// Becomes the gateway of a run; `main` comes here when the first word says so.
 pub fn gateway() -> u8 {
     egress::stage()
+}
+
+/// Becomes the server by which `rung doctor` proves the way out.
+pub fn proof_server() -> u8 {
+    egress::proof::server()
+}
+
+/// Becomes the client of that server, inside a run.
+pub fn proof_client(words: impl Iterator<Item = OsString>) -> u8 {
+    egress::proof::client(words)
 }
 
 /// Runs one command and says what became of it. Every failure is an outcome.

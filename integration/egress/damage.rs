@@ -165,3 +165,49 @@ fn a_gateway_that_is_killed_early_leaves_no_way_out() {
     println!("killed early: {not_started} not started, {cut} cut off, {too_late} had finished");
     assert!(not_started > 0, "none was early enough");
 }
+
+/// What doctor says of the way out: state by promise, and its text.
+fn diagnosed(place: &Place, around: &[&str]) -> (Vec<(String, String)>, serde_json::Value, String) {
+    let ask = |words: &[&str]| {
+        let run = place.rung_with(words);
+        let run = if around.is_empty() { run } else { run.started_by(around) };
+        run.end()
+    };
+    let told = ask(&["doctor", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&told.out)
+        .unwrap_or_else(|error| panic!("{error}: {} {}", told.text(), told.err));
+    let promises = json["way_out"].as_array().unwrap().iter();
+    let text = |it: &serde_json::Value| it.as_str().unwrap().to_owned();
+    let states = promises.map(|it| (text(&it["promise"]), text(&it["state"]))).collect();
+    (states, json, ask(&["doctor"]).text())
+}
+
+#[test]
+fn doctor_proves_the_way_out_by_a_connection_of_its_own() {
+    let place = Place::new();
+    let (states, json, text) = diagnosed(&place, &[]);
+    assert_eq!(states.len(), 5, "{json}");
+    assert!(states.iter().all(|it| it.1 == "kept"), "{states:?} {json}");
+    assert!(text.contains("The way out of a run, by a connection made just now\n"), "{text}");
+    assert!(text.contains("\n  kept      a listed host is reached by its name\n"), "{text}");
+    assert!(!place.state().exists(), "looking made the state directory");
+    // Where the second namespace is refused, the connection is made without it, and that is told.
+    let wrapper = place.probe.to_str().unwrap().to_owned();
+    let around = [&wrapper, "--", "caller", "has-no-second-network"];
+    let (states, json, text) = diagnosed(&place, &around);
+    let lost: Vec<_> = states.iter().filter(|it| it.1 != "kept").collect();
+    let [(promise, _)] = lost.as_slice() else { panic!("{states:?} {json}") };
+    assert_eq!(promise, "the way out lies in a network namespace that nobody is in");
+    assert!(text.contains("a seccomp filter around rung refuses it"), "{text}");
+    let router =
+        json["mechanisms"].as_array().unwrap().iter().find(|it| it["mechanism"] == "router");
+    assert_eq!(router.unwrap()["probe"]["fails"]["cause"], "outer-filter", "{json}");
+    // A machine whose loopback is down has nobody to connect to; what is kept from it still is.
+    let (states, json, text) = diagnosed(&place, &["unshare", "-Urn"]);
+    let lost: Vec<&str> =
+        states.iter().filter(|it| it.1 != "kept").map(|it| it.0.as_str()).collect();
+    let named = ["a listed host is reached by its name", "what goes out and comes in is counted"];
+    assert_eq!(lost, named, "{json}");
+    assert!(json["way_out"][1]["fix"].as_str().unwrap().contains("its own loopback"), "{json}");
+    assert!(text.contains("the server was not reached"), "{text}");
+}

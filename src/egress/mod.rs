@@ -25,6 +25,7 @@ mod inspect;
 mod meter;
 mod metered;
 mod names;
+pub mod proof;
 mod proxy;
 mod relay;
 mod request;

@@ -94,14 +94,7 @@ pub(super) fn consider_below(
             host.paths.extend(host::look(&wanted)?);
         }
     }
-    if !profile.network.destinations.is_empty() {
-        let authorities = settings.authorities.as_deref();
-        host.authorities = authorities.and_then(|it| plan::expand(it, &around.home));
-        host.nameservers = match settings.resolver {
-            Some(resolver) => vec![resolver],
-            None => host::nameservers()?,
-        };
-    }
+    ask_whom(&mut host, &profile, settings, around)?;
     let caches = caches::layers(inside, &profile, &host, around)?;
     let ceiling = settings.ceiling;
     let mut program = program(&argv, &profile, &host, &around.home, (&cwd, &workspace))?;
@@ -196,6 +189,25 @@ fn canonical_name(program: &ProgramFact) -> Option<&str> {
         ProgramFact::Found { canonical, .. } => canonical.file_name()?.to_str(),
         ProgramFact::Missing { .. } => None,
     }
+}
+
+/// Whom a run with destinations asks for the addresses of names, and whose certificates it believes.
+pub(super) fn ask_whom(
+    host: &mut HostFacts,
+    profile: &Profile,
+    settings: &Settings,
+    around: &Surroundings,
+) -> Result<(), EngineError> {
+    if profile.network.destinations.is_empty() {
+        return Ok(());
+    }
+    let authorities = settings.authorities.as_deref();
+    host.authorities = authorities.and_then(|it| plan::expand(it, &around.home));
+    host.nameservers = match settings.resolver {
+        Some(resolver) => vec![resolver],
+        None => host::nameservers()?,
+    };
+    Ok(())
 }
 
 /// Looks up every path that the profile names.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::consider::{consider_below, workspace};
 use super::{Ask, Considered, EngineError, Surroundings};
-use super::{inside, repository};
+use super::{inside, prove, repository};
 use crate::host;
 use crate::ledger;
 use crate::model::{Cause, HostFacts, Level, Mechanism, Probe};
@@ -114,6 +114,10 @@ pub struct Diagnosis {
     /// What a sandbox is built from, each by having been tried just now.
     pub mechanisms: Vec<Tried>,
     pub levels: Vec<LevelHere>,
+    /// The way out, by a real connection to a server of rung's own on this machine's loopback.
+    pub way_out: Vec<PromiseHere>,
+    /// Whether a level that runs without approvals lists a destination, and so needs it.
+    pub way_out_is_needed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -141,11 +145,24 @@ pub struct PromiseHere {
 }
 
 impl PromiseHere {
-    fn kept(promise: &str) -> Self {
+    /// A promise of the plan, with the cause as `doctor` says it.
+    pub(super) fn of(it: plan::Promise, host: &HostFacts) -> Self {
+        let promise = it.promise.to_owned();
+        let (cause, fix) = match (host.probes.get(&it.mechanism), it.gap) {
+            (Some(Probe::Fails { cause: Cause::Needs, detail }), Some(_)) => {
+                (Some(detail.clone()), None)
+            }
+            (_, Some(gap)) => (Some(format!("{}: {}", gap.mechanism, gap.cause)), Some(gap.fix)),
+            (_, None) => (None, None),
+        };
+        Self { promise, state: it.state, cause, fix }
+    }
+
+    pub(super) fn kept(promise: &str) -> Self {
         Self { promise: promise.to_owned(), state: PromiseState::Kept, cause: None, fix: None }
     }
 
-    fn not(state: PromiseState, promise: &str, cause: String, fix: &str) -> Self {
+    pub(super) fn not(state: PromiseState, promise: &str, cause: String, fix: &str) -> Self {
         let (cause, fix) = (Some(cause), Some(fix.to_owned()));
         Self { promise: promise.to_owned(), state, cause, fix }
     }
@@ -155,7 +172,8 @@ impl Diagnosis {
     /// Whether something stops the levels that rung is for without approvals: 1 to 3.
     pub fn is_well(&self) -> bool {
         let usual = self.levels.iter().filter(|it| !it.level.needs_grant());
-        usual.flat_map(|it| &it.promises).all(|it| it.state != PromiseState::Missing)
+        let way_out = self.way_out.iter().filter(|_| self.way_out_is_needed);
+        usual.flat_map(|it| &it.promises).chain(way_out).all(|it| it.state != PromiseState::Missing)
     }
 
     /// Whether the mechanism fails for this reason.
@@ -184,7 +202,13 @@ pub fn diagnose(around: &Surroundings) -> Result<Diagnosis, EngineError> {
             }
         },
     };
+    let usual = Level::ALL.into_iter().filter(|it| !it.needs_grant());
+    let usual: Vec<Profile> = usual.filter_map(|it| around.profile(it).ok()).collect();
+    // The widest of them that can be read is the one that would have destinations.
+    let way_out = usual.last().map(|it| prove::way_out(it, &host, around)).unwrap_or_default();
     Ok(Diagnosis {
+        way_out,
+        way_out_is_needed: usual.iter().any(|it| !it.network.destinations.is_empty()),
         levels: Level::ALL.map(level).into(),
         mechanisms: Mechanism::ALL
             .into_iter()
@@ -200,19 +224,8 @@ pub fn diagnose(around: &Surroundings) -> Result<Diagnosis, EngineError> {
 }
 
 fn promises(profile: &Profile, host: &HostFacts, recorded: &PromiseHere) -> Vec<PromiseHere> {
-    let here = |it: plan::Promise| {
-        let promise = it.promise.to_owned();
-        let (cause, fix) = match (host.probes.get(&it.mechanism), it.gap) {
-            (Some(Probe::Fails { cause: Cause::Needs, detail }), Some(_)) => {
-                (Some(detail.clone()), None)
-            }
-            (_, Some(gap)) => (Some(format!("{}: {}", gap.mechanism, gap.cause)), Some(gap.fix)),
-            (_, None) => (None, None),
-        };
-        PromiseHere { promise, state: it.state, cause, fix }
-    };
-    let mut promises: Vec<PromiseHere> =
-        plan::promises(profile, host).into_iter().map(here).collect();
+    let promises = plan::promises(profile, host).into_iter();
+    let mut promises: Vec<PromiseHere> = promises.map(|it| PromiseHere::of(it, host)).collect();
     promises.push(memory(host));
     promises.push(processes(host));
     promises.push(recorded.clone());

@@ -5,30 +5,18 @@
 //! changes nothing. Where the two differ something is wrong with rung or with this machine, and
 //! that is an alarm. A probe is a run: it is recorded, by the rule `why.probe`.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::consider::{environment, find_paths, places, program, state_directories};
-use super::quota::Quotas;
-use super::{Ask, Considered, EngineError, Ready, Surroundings, inspect, launch, new_run, state};
-use crate::host;
-use crate::model::{
-    Arg, Denial, Ids, Level, Origin, Outcome, ProgramFact, Request, Span, Status, Streams, Tree,
-};
-use crate::plan::{self, Answer, Operation, What, egress, syscalls};
-use crate::policy::{self, Verdict};
-use crate::profile::{
-    Argument, Class, Decision, Ladder, Power, Profile, Program, Rule, Style, ValueType, When,
-};
-use crate::sys;
+use super::consider::places;
+use super::trial::{OneRule, Trial};
+use super::{Ask, Considered, EngineError, Surroundings, inspect};
+use crate::model::{Arg, Denial, Ids, Level, Origin, ProgramFact, Status, Streams};
+use crate::plan::{self, Answer, Operation, What, egress};
 
-/// How long a probe may take, in milliseconds.
-const PROBE_MS_MAX: u64 = 10_000;
 /// How long one connection may take, in seconds.
 const CONNECT_S_MAX: &str = "4";
 
@@ -112,22 +100,22 @@ pub fn why(subject: &Subject, at: &Place, around: &Surroundings) -> Result<Why, 
 }
 
 struct Scene<'a> {
-    around: &'a Surroundings,
-    level: Level,
-    /// As it is in force.
-    profile: Profile,
-    cwd: PathBuf,
-    workspace: PathBuf,
+    /// With the profile as it is in force.
+    trial: Trial<'a>,
     /// Why no sandbox is started at all.
     untried: Option<String>,
 }
+
+const RULE: OneRule = OneRule { id: "why.probe", because: "a probe of `rung why`", after: "-q" };
 
 impl<'a> Scene<'a> {
     fn new(level: Level, at: &Place, around: &'a Surroundings) -> Result<Self, EngineError> {
         let ask = ask(Vec::new(), level, at);
         let (cwd, workspace) = places(&ask, around)?;
         let profile = around.profile(level)?;
-        Ok(Self { around, level, profile, cwd, workspace, untried: None })
+        let (nameserver, rule) = (None, RULE);
+        let trial = Trial { around, level, profile, cwd, workspace, nameserver, rule };
+        Ok(Self { trial, untried: None })
     }
 
     // ---- commands
@@ -142,11 +130,12 @@ impl<'a> Scene<'a> {
             probe: Probe::Not { why: "what is refused is not started".to_owned() },
             alarm: None,
         };
-        let ready = match inspect::foresee(ask(argv.to_vec(), self.level, at), self.around)? {
-            Considered::Ready(ready) => ready,
-            Considered::Refused { refusal, .. } => return Ok(refused(refusal.denial)),
-            Considered::Asked { question, .. } => return Ok(refused(question.denial)),
-        };
+        let ready =
+            match inspect::foresee(ask(argv.to_vec(), self.trial.level, at), self.trial.around)? {
+                Considered::Ready(ready) => ready,
+                Considered::Refused { refusal, .. } => return Ok(refused(refusal.denial)),
+                Considered::Asked { question, .. } => return Ok(refused(question.denial)),
+            };
         let origin = ready.permit.origin().clone();
         let reason = format!("rule `{}` allows it: {}", ready.permit.rule(), origin.because);
         let started = match &ready.request.program {
@@ -170,7 +159,7 @@ impl<'a> Scene<'a> {
     // ---- paths
 
     fn path(&self, path: &Path) -> Result<(String, Vec<Twice>), EngineError> {
-        let path = self.cwd.join(path);
+        let path = self.trial.cwd.join(path);
         let subject = path.display().to_string();
         let Ok(real) = fs::canonicalize(&path) else {
             let twice = self.missing(&path)?;
@@ -209,7 +198,7 @@ impl<'a> Scene<'a> {
         path: &Path,
         operation: &Operation,
     ) -> Result<(bool, String, Vec<Origin>), EngineError> {
-        let ready = self.ready(&[word("true")?], &["true"])?.ok_or_else(|| {
+        let ready = self.trial.ready(&[word("true")?], &["true"])?.ok_or_else(|| {
             EngineError::Profile("there is no program `true` to make a plan for".to_owned())
         })?;
         // The plan does not know what is in the trees, but of a private one that is nothing.
@@ -220,16 +209,7 @@ impl<'a> Scene<'a> {
             return Ok((false, reason.to_owned(), place.because.clone()));
         }
         let found = plan::predict(&ready.plan, operation);
-        let reason = match found.answer {
-            Answer::Allowed => "the sandbox does not stand in the way",
-            Answer::NotInView => "there is no such place in the sandbox",
-            Answer::Hidden => "an empty thing lies on top of it",
-            Answer::ReadOnly => "it is mounted read-only",
-            Answer::NoPrograms => "no programs start there",
-            Answer::FileRules => "no file rule allows it",
-            Answer::MountPoint => "it is a mount point",
-            Answer::OtherMount => "the names lie in different mounts",
-        };
+        let reason = found.answer.words();
         Ok((found.answer == Answer::Allowed, reason.to_owned(), found.because))
     }
 
@@ -258,17 +238,17 @@ impl<'a> Scene<'a> {
     // ---- hosts
 
     fn host(&self, host: &str, port: u16) -> Result<Twice, EngineError> {
-        let own = matches!(host, "localhost" | "127.0.0.1" | "::1");
-        let named = egress::would(&self.profile, host, port);
+        let own = egress::is_own(host);
+        let named = egress::would(&self.trial.profile, host, port);
         let mut denial = None;
-        let (allowed, reason, because) = match (named, own, &self.profile.network.loopback) {
+        let (allowed, reason, because) = match (named, own, &self.trial.profile.network.loopback) {
             (_, true, Some(origin)) => {
                 (true, "the loopback is the sandbox's own".to_owned(), vec![origin.clone()])
             }
             (_, true, None) => (false, "this level has no loopback".to_owned(), Vec::new()),
             (Ok(lines), false, _) => (true, "the profile lists it".to_owned(), lines),
             (Err(why), false, _) => {
-                denial = Some(why.denial(self.level, host, Some(port)));
+                denial = Some(why.denial(self.trial.level, host, Some(port)));
                 (false, why.reason(), Vec::new())
             }
         };
@@ -305,72 +285,16 @@ impl<'a> Scene<'a> {
         if let Some(why) = &self.untried {
             return Ok(Probe::Not { why: why.clone() });
         }
-        let Some(ready) = self.ready(argv, programs)? else {
+        let Some(outcome) = self.trial.run(argv, programs)? else {
             let why =
                 format!("there is no `{}` in the sandbox to try it with", programs.join(", "));
             return Ok(Probe::Not { why });
         };
-        let mut ledger = state::open_ledger(self.around)?;
-        let outcome = quietly(|| {
-            launch::launch(
-                ready,
-                (None, None),
-                &mut Quotas::default(),
-                None,
-                &mut ledger,
-                self.around,
-            )
-        })??;
-        // Init shared this process's memory and closed it to others, which would keep the next
-        // sandbox from getting its user.
-        sys::process::dumpable(true).map_err(|errno| EngineError::Read {
-            path: PathBuf::from("/proc/self"),
-            source: errno.into(),
-        })?;
-        let Outcome { status, .. } = outcome;
-        Ok(match status {
+        Ok(match outcome.status {
             Status::Exited { code: 0 } => Probe::Allowed,
             Status::Exited { .. } => Probe::Refused,
             other => Probe::Not { why: format!("the probe did not end by itself: {other:?}") },
         })
-    }
-
-    /// The plan of this level for a probe: everything as in the profile, but for the rules, of which
-    /// there is only one. Nothing where there is no such program.
-    fn ready(&self, argv: &[Arg], programs: &[&str]) -> Result<Option<Ready>, EngineError> {
-        let mut profile = self.profile.clone();
-        profile.exec.programs = programs.iter().map(|it| described(it)).collect();
-        profile.exec.rules = vec![rule(programs)];
-        profile.limits.wall.max = profile.limits.wall.max.min(Span(PROBE_MS_MAX));
-        let directories = &self.around.directories;
-        let mut host = host::facts(&directories.state.join("host"), plan::lasting_paths)?;
-        host.state_directories = state_directories(directories)?;
-        find_paths(&mut host, &profile, &self.workspace, (None, false), self.around)?;
-        let places: (&Path, &Path) = (&self.cwd, &self.workspace);
-        let program = program(argv, &profile, &host, &self.around.home, places)?;
-        let request = Request {
-            program,
-            argv: argv.to_vec(),
-            level: self.level,
-            cwd: self.cwd.clone(),
-            workspace: self.workspace.clone(),
-            home: self.around.home.clone(),
-            environment: environment(self.around),
-            ids: Ids { run: new_run(self.around.now)?, ..Ids::default() },
-            streams: Streams::Inherit,
-            tree: Tree::Itself,
-            repository: None,
-            caches: BTreeMap::new(),
-        };
-        let ladder =
-            Ladder { ceiling: self.level, profiles: [(self.level, profile.clone())].into() };
-        let Verdict::Allow(permit) = policy::decide(&request, &ladder) else { return Ok(None) };
-        let filter = syscalls::compiled(profile.syscalls.table, host.arch, plan::gate(&host));
-        let plan = plan::compile(&permit, &request, &profile, &host, filter.digest())?;
-        let minds = plan::protects_repositories(&profile);
-        let repositories = minds.then_some(host.repositories);
-        let caches = Vec::new();
-        Ok(Some(Ready { request, permit, profile, plan, filter, repositories, caches }))
     }
 }
 
@@ -405,44 +329,6 @@ fn ask(argv: Vec<Arg>, level: Level, at: &Place) -> Ask {
 
 fn word(text: &str) -> Result<Arg, EngineError> {
     Arg::try_from(text).map_err(|error| EngineError::Profile(error.to_string()))
-}
-
-fn described(name: &str) -> (String, Program) {
-    let program = Program {
-        name: name.to_owned(),
-        class: Class::Plain,
-        style: Style::Gnu,
-        global: Vec::new(),
-        force_environment: BTreeMap::new(),
-        sets_environment: Vec::new(),
-        multicall: false,
-        starts_itself: false,
-        origin: Origin::built_in("a probe of `rung why`"),
-    };
-    (name.to_owned(), program)
-}
-
-fn rule(programs: &[&str]) -> Rule {
-    let because = "a probe of `rung why`";
-    Rule {
-        id: "why.probe".to_owned(),
-        programs: programs.iter().map(|it| (*it).to_owned()).collect(),
-        started_by: Vec::new(),
-        decision: Decision::Allow,
-        power: Power::Read,
-        because: because.to_owned(),
-        arguments: vec![
-            Argument::AfterAny("-q".to_owned()),
-            Argument::Operands { value: ValueType::Text, min: 0, max: 8 },
-        ],
-        when: When::default(),
-        reversible: true,
-        touches: Vec::new(),
-        instead: None,
-        matches: Vec::new(),
-        not_matches: Vec::new(),
-        origin: Origin::built_in(because),
-    }
 }
 
 /// What is done with a path.
@@ -487,28 +373,6 @@ fn mode_allows(path: &Path, last: bool, access: Access) -> bool {
         (false, _) => 0o1,
     };
     (metadata.mode() >> shift) & wanted == wanted
-}
-
-/// Keeps what the probe prints from standard output and error.
-fn quietly<T>(act: impl FnOnce() -> T) -> Result<T, EngineError> {
-    let failed = |errno: nix::errno::Errno| EngineError::Read {
-        path: PathBuf::from("/dev/null"),
-        source: errno.into(),
-    };
-    let null = OpenOptions::new()
-        .write(true)
-        .open("/dev/null")
-        .map_err(|source| EngineError::Read { path: PathBuf::from("/dev/null"), source })?;
-    let kept = [1, 2].map(|number| (number, sys::descriptor::inherited(number)));
-    for (number, _) in &kept {
-        sys::descriptor::put_at(null.as_fd(), *number).map_err(failed)?;
-    }
-    let done = act();
-    for (number, old) in kept {
-        let old = old.map_err(failed)?;
-        sys::descriptor::put_at(old.as_fd(), number).map_err(failed)?;
-    }
-    Ok(done)
 }
 
 #[cfg(test)]

@@ -53,6 +53,13 @@ fn words(found: &Diagnosis, program: &str) -> String {
         let promises = alike.first().map_or(&[] as &[PromiseHere], |it| &it.promises);
         lines.extend(promises.iter().flat_map(|it| promise_words(it, &mut told)));
     }
+    if !found.way_out.is_empty() {
+        lines.extend([
+            String::new(),
+            "The way out of a run, by a connection made just now".to_owned(),
+        ]);
+        lines.extend(found.way_out.iter().flat_map(|it| promise_words(it, &mut told)));
+    }
     if found.fails_by(Cause::AppArmor) {
         lines.push(apparmor(program));
     }
@@ -137,6 +144,8 @@ mod tests {
             default_level: Level::LocalWrites,
             mechanisms: vec![Tried { mechanism: Mechanism::Mount, probe }],
             levels: vec![level(Level::ReadOnlyResearch), level(Level::LocalWrites)],
+            way_out: vec![promise],
+            way_out_is_needed: false,
         }
     }
 
@@ -163,5 +172,10 @@ mod tests {
     fn a_host_is_well_if_nothing_is_missing() {
         assert!(diagnosis(Cause::Yama, PromiseState::Degraded).is_well());
         assert!(!diagnosis(Cause::Yama, PromiseState::Missing).is_well());
+        let mut found = diagnosis(Cause::Yama, PromiseState::Degraded);
+        found.way_out.iter_mut().for_each(|it| it.state = PromiseState::Missing);
+        assert!(found.is_well(), "no level has a use for it");
+        found.way_out_is_needed = true;
+        assert!(!found.is_well());
     }
 }

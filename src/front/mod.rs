@@ -53,6 +53,8 @@ pub fn main(
     match words.next() {
         Some(verb) if verb == "run" => run::run(words, &around),
         Some(verb) if verb == engine::GATEWAY => ExitCode::from(engine::gateway()),
+        Some(verb) if verb == engine::PROOF_SERVER => ExitCode::from(engine::proof_server()),
+        Some(verb) if verb == engine::PROOF_CLIENT => ExitCode::from(engine::proof_client(words)),
         verb => other(verb.into_iter().chain(words), &around),
     }
 }
