@@ -41,6 +41,7 @@ fn reading_passes_and_reaches_the_server_once() {
     assert_eq!(outcome.denials, []);
     let [traffic] = outcome.network.as_slice() else { panic!("{:?}", outcome.network) };
     assert_eq!((traffic.destination.as_str(), traffic.connections.0), ("r.test", 1));
+    assert_eq!(traffic.requests.map(|it| it.0), Some(1));
     assert_eq!(traffic.sent.0, u64::try_from(request.len()).unwrap(), "what the server got");
     let head = say(&place, "r.test", net.port, &GET.replace("GET", "HEAD")).exited(0);
     assert!(head.text().contains("200 OK") && !head.text().contains(BODY), "{}", head.text());
@@ -55,6 +56,15 @@ fn several_requests_share_the_servers_connection_and_each_is_looked_at() {
     assert!(ended.text().contains("200 OK") && ended.text().contains("403 Forbidden"));
     assert_eq!(net.requests().len(), 1);
     denied(&ended, &format!("DELETE r.test:{}", net.port), "may only be asked with GET, HEAD");
+    let counted = |ended: &Ended| ended.outcome().network[0].requests.map(|it| it.0);
+    assert_eq!(counted(&ended), Some(1), "what is refused is not sent on");
+    let twice = format!("GET /1 HTTP/1.1\nHost: {{host}}\n\n{GET}");
+    let ended = say(&place, "r.test", net.port, &twice);
+    let end = ended.records.iter().find(|it| it["kind"] == "exec.end").unwrap();
+    assert_eq!(end["network"][0]["requests"], net.requests().len());
+    assert!(counted(&ended).is_some_and(|it| it > 0), "{}", ended.text());
+    let unread = say(&place, "a.test", net.port, GET);
+    assert_eq!(counted(&unread), None, "nobody reads it");
 }
 
 /// The request of each line reaches the server that may be asked anything, and not the other.

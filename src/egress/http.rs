@@ -228,6 +228,7 @@ impl Talk {
         if lends {
             in_clear(&mut head.headers);
         }
+        state.meters.borrow_mut().request(to);
         let answer = self.upstream.ask(&head, has_body.then_some(body)).await;
         let (answer, lease) = match answer {
             Ok(answer) => answer,

@@ -38,8 +38,8 @@ pub(super) struct Meters {
     board: Option<Numbers>,
 }
 
-/// Of one destination: connections, bytes sent, bytes received.
-const NUMBERS_EACH: usize = 3;
+/// Of one destination: connections, requests, bytes sent, bytes received.
+const NUMBERS_EACH: usize = 4;
 /// What the numbers of one destination take in the file.
 pub(super) const BYTES_EACH: usize = NUMBERS_EACH * size_of::<u64>();
 
@@ -49,7 +49,7 @@ pub(super) fn left_behind(plan: &EgressPlan, bytes: &[u8]) -> Vec<Traffic> {
     let counters = bytes.chunks_exact(BYTES_EACH).map(|it| {
         let mut numbers = it.chunks_exact(size_of::<u64>()).map(number);
         let mut next = || numbers.next().unwrap_or(0);
-        Counter { connections: next(), up: next(), down: next(), paid: None }
+        Counter { connections: next(), requests: next(), up: next(), down: next(), paid: None }
     });
     traffic(plan, counters)
 }
@@ -59,6 +59,8 @@ fn traffic(plan: &EgressPlan, counters: impl Iterator<Item = Counter>) -> Vec<Tr
     used.map(|(destination, counter)| Traffic {
         destination: destination.to.to_string(),
         connections: Count(counter.connections),
+        requests: (destination.is_inspected() || counter.requests > 0)
+            .then_some(Count(counter.requests)),
         sent: Bytes(counter.up),
         received: Bytes(counter.down),
     })
@@ -70,6 +72,7 @@ struct Counter {
     up: u64,
     down: u64,
     connections: u64,
+    requests: u64,
     /// When as many bytes as were taken have been paid for, where there is a rate.
     paid: Option<Instant>,
 }
@@ -102,6 +105,15 @@ impl Meters {
             put(self.board.as_ref(), *index, counter);
         }
         Ok(())
+    }
+
+    /// Counts a request that is sent on.
+    pub(super) fn request(&mut self, to: &Allowed) {
+        for index in to.indexes() {
+            let Some(counter) = self.each.get_mut(*index) else { continue };
+            counter.requests = counter.requests.saturating_add(1);
+            put(self.board.as_ref(), *index, counter);
+        }
     }
 
     /// How many of the `wanted` bytes may go now; never 0.
@@ -191,7 +203,7 @@ impl Meters {
 
 fn put(board: Option<&Numbers>, index: usize, counter: &Counter) {
     let Some(board) = board else { return };
-    let numbers = [counter.connections, counter.up, counter.down];
+    let numbers = [counter.connections, counter.requests, counter.up, counter.down];
     for (at, number) in (index * NUMBERS_EACH..).zip(numbers) {
         board.put(at, number);
     }
@@ -301,6 +313,9 @@ mod tests {
         assert_eq!(meters.connect(&plan, &to).unwrap_err().rule, "network.budget.connections");
         let traffic = meters.traffic(&plan);
         assert_eq!(traffic.first().map(|it| it.connections), Some(Count(2)));
+        assert_eq!(traffic.first().map(|it| it.requests), Some(None), "none is read");
+        meters.request(&to);
+        assert_eq!(meters.traffic(&plan).first().map(|it| it.requests), Some(Some(Count(1))));
     }
 
     #[test]

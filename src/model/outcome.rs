@@ -43,6 +43,10 @@ pub struct Traffic {
     /// As the profile names it.
     pub destination: String,
     pub connections: Count,
+    /// HTTP requests that the gateway sent on; null where it reads none. Never left out: the gateway
+    /// reports in a form that has no names.
+    #[serde(default)]
+    pub requests: Option<Count>,
     pub sent: Bytes,
     pub received: Bytes,
 }

@@ -62,6 +62,7 @@ pub(super) fn end(run: &str) -> Record {
         network: vec![Traffic {
             destination: "*.example.org".to_owned(),
             connections: Count(1),
+            requests: Some(Count(2)),
             sent: Bytes(300),
             received: Bytes(4000),
         }],
