@@ -8,7 +8,7 @@ use super::denied;
 use super::network::{Net, Says, V4};
 use super::secure::Secure;
 use super::tls::run;
-use crate::harness::{Ended, Place, put};
+use crate::harness::{Ended, Place, has_by_chance, put};
 
 /// In `OUTSIDE`, where whoever starts rung has it.
 pub(super) const SECRET: &str = "s3cr3t-of-the-test-0123456789";
@@ -165,4 +165,78 @@ fn a_secret_that_cannot_be_had_is_a_run_that_does_not_start() {
     fs::remove_file(&token).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", &token).unwrap();
     fails("cannot be lent");
+}
+
+/// A key of the kernel's keyring of this user, for as long as the test takes.
+struct Key<'a> {
+    place: &'a Place,
+    name: String,
+}
+
+impl<'a> Key<'a> {
+    /// `None` where there are no keyrings to be had.
+    fn new(place: &'a Place) -> Option<Self> {
+        let name = format!("rung-test-{}", place.root().file_name()?.to_str()?);
+        let (description, secret) = (format!("s:{name}"), format!("s:{SECRET}"));
+        let length = SECRET.len().to_string();
+        let words = ["do", "add_key", "s:user", &description, &secret, &length, "-4"];
+        let added = place.outside_probe(&words).end().code() == 0;
+        has_by_chance("a keyring of the kernel", added).then_some(Self { place, name })
+    }
+}
+
+impl Drop for Key<'_> {
+    fn drop(&mut self) {
+        let steps =
+            format!("do keyctl 8 -4 -2 , keyctl 10 -4 s:user s:{} 0 , keyctl 9 %2 -4", self.name);
+        let words: Vec<&str> = steps.split(' ').collect();
+        assert_eq!(self.place.outside_probe(&words).end().code(), 0, "the key stays behind");
+    }
+}
+
+#[test]
+fn a_key_of_the_kernel_is_lent_like_a_file() {
+    let net = Net::new();
+    let server = Secure::new(&["r.test"]);
+    let names = Place::new();
+    let Some(key) = Key::new(&names) else { return };
+    let place = place(&net, &server, &format!("key = \"{}\"", key.name));
+    let say = "get(Authorization='Bearer ' + token)";
+    let Some(ended) = python(&place, &server, "r.test", say) else { return };
+    assert!(server.requests().concat().contains(SECRET), "{}", ended.text());
+    assert!(ended.exited(0).text().contains("Bearer ****"));
+    // Inside there is no keyring at all.
+    let steps = format!("do keyctl 10 -4 s:user s:{} 0", key.name);
+    let words: Vec<&str> = steps.split(' ').collect();
+    assert_ne!(super::probe(&place, &words).end().code(), 0);
+    drop(key);
+    let ended = python(&place, &server, "r.test", say).unwrap();
+    assert_eq!(ended.code(), 125);
+    assert!(
+        ended.err.contains("cannot be read") && ended.err.contains("keyctl padd"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(server.requests(), Vec::<String>::new());
+}
+
+/// The real program, told nothing: it finds its cluster and its token in the usual file.
+#[test]
+fn kubectl_finds_its_cluster_and_the_server_gets_the_secret() {
+    let net = Net::new();
+    let server = Secure::new(&["r.test"]);
+    let place = place(&net, &server, "file = \"~/token\"");
+    let level = place.home.join(".config/rung/level-3.toml");
+    let text = fs::read_to_string(&level).unwrap();
+    put(&level, &text.replace("\"npmrc\"]", "\"kubeconfig\", \"gh-hosts\"]"));
+    let Some(ended) = run(&place, "/usr/bin/kubectl", &["get", "--raw", "/echo"]) else { return };
+    assert!(ended.text().contains("Bearer ****"), "{} {}", ended.text(), ended.err);
+    let requests = server.requests();
+    assert!(requests.iter().any(|it| it.starts_with("h2 GET /echo\n")), "{requests:?}");
+    let secret = format!("authorization: Bearer {SECRET}\n");
+    assert!(requests.iter().all(|it| it.contains(&secret)), "{requests:?}");
+    let code = "import os; print(open(os.path.expanduser('~/.config/gh/hosts.yml')).read())";
+    let Some(read) = run(&place, "/usr/bin/python3", &["-c", code]) else { return };
+    let read = read.exited(0).text();
+    assert!(read.contains("oauth_token: \"rung-credential-"), "{read}");
 }

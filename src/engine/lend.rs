@@ -4,6 +4,7 @@
 //! wiped out in this process. A secret that cannot be had is a run that does not start.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -19,6 +20,7 @@ use crate::egress::Lent;
 use crate::host;
 use crate::plan::egress::{CredentialPlan, Source};
 use crate::plan::expand;
+use crate::sys::keyring;
 
 const SECRET_BYTES_MAX: usize = 8 << 10;
 /// A shorter one would be found in every answer.
@@ -49,6 +51,7 @@ fn one(plan: &CredentialPlan, around: &Surroundings) -> Result<Lent, EngineError
         Source::File(path) => from_file(path, around),
         Source::Variable(name) => from_variable(name, around),
         Source::Command(words) => from_command(words),
+        Source::Key(description) => from_key(description),
     };
     let mut secret = fetched.map_err(failed)?;
     while secret.last().is_some_and(u8::is_ascii_whitespace) {
@@ -87,6 +90,21 @@ fn from_file(spelled: &str, around: &Surroundings) -> Result<Vec<u8>, String> {
 fn from_variable(name: &str, around: &Surroundings) -> Result<Vec<u8>, String> {
     let value = around.environment.get(std::ffi::OsStr::new(name));
     value.map(|it| it.as_bytes().to_vec()).ok_or_else(|| format!("there is no variable `{name}`"))
+}
+
+fn from_key(description: &str) -> Result<Vec<u8>, String> {
+    let name =
+        CString::new(description).map_err(|_| "its description has a NUL byte".to_owned())?;
+    let mut bytes = vec![0; SECRET_BYTES_MAX + 1];
+    let length = keyring::user_key(&name, &mut bytes).map_err(|errno| {
+        format!(
+            "the key `{description}` of your keyring cannot be read: {}; \
+             `keyctl padd user {description} @u` adds it",
+            errno.desc()
+        )
+    })?;
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 fn bounded(from: impl Read) -> std::io::Result<Vec<u8>> {

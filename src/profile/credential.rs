@@ -41,6 +41,8 @@ pub enum Source {
     Variable(String),
     /// What this program prints.
     Command(Vec<String>),
+    /// The key with this description in the kernel's keyring of the user.
+    Key(String),
 }
 
 /// A file in the run's home that has the placeholder where programs look for a secret.
@@ -49,14 +51,29 @@ pub enum Source {
 pub enum Decoy {
     Netrc,
     Npmrc,
+    /// Of `gh`.
+    GhHosts,
+    /// Of `kubectl`.
+    Kubeconfig,
 }
 
 impl Decoy {
+    pub const ALL: [Self; 4] = [Self::Netrc, Self::Npmrc, Self::GhHosts, Self::Kubeconfig];
+    /// In the order of `ALL`.
+    pub(super) const NAMES: [&str; 4] = ["netrc", "npmrc", "gh-hosts", "kubeconfig"];
+
+    fn named(name: &str) -> Option<Self> {
+        let at = Self::NAMES.iter().position(|it| *it == name)?;
+        Self::ALL.get(at).copied()
+    }
+
     /// Below the home directory.
     pub fn file(self) -> &'static str {
         match self {
             Self::Netrc => ".netrc",
             Self::Npmrc => ".npmrc",
+            Self::GhHosts => ".config/gh/hosts.yml",
+            Self::Kubeconfig => ".kube/config",
         }
     }
 }
@@ -76,12 +93,13 @@ pub(super) fn credential(
         said("file").map(Source::File),
         said("variable").map(Source::Variable),
         command.map(Source::Command),
+        said("key").map(Source::Key),
     ]
     .into_iter()
     .flatten();
     let (Some(source), None) = (sources.next(), sources.next()) else {
         let message =
-            format!("credential `{name}` needs one source: a file, a variable or a command");
+            format!("credential `{name}` needs one source: a file, a variable, a command or a key");
         report.error(&node.place, message);
         return None;
     };
@@ -104,7 +122,7 @@ pub(super) fn credential(
         return None;
     }
     let decoys = node.texts_of("decoy");
-    let decoys = decoys.iter().map(|it| if it == "npmrc" { Decoy::Npmrc } else { Decoy::Netrc });
+    let decoys = decoys.iter().filter_map(|it| Decoy::named(it));
     Some(Credential {
         name: name.to_owned(),
         host: text("host")?,

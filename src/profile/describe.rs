@@ -5,6 +5,8 @@
 
 use std::sync::LazyLock;
 
+use super::credential::Decoy;
+
 /// Room for any number of operands that a kernel passes on.
 const OPERANDS_MAX: u64 = 0xffff_ffff;
 
@@ -435,6 +437,11 @@ fn credential() -> Vec<Key> {
         file("file", "A file of your own that nobody else may read.", Shape::Text(Text::ReadPath)),
         file("variable", "A variable of whoever starts rung.", Shape::Text(Text::Variable)),
         file("command", "A program of the host that prints it.", list(Shape::Text(Text::Sentence))),
+        file(
+            "key",
+            "The description of a key of kind `user` in the kernel's keyring of the user.",
+            Shape::Text(Text::Sentence),
+        ),
     ];
     vec![
         required("name", "What it is called in records.", Shape::Text(Text::Name)),
@@ -442,13 +449,13 @@ fn credential() -> Vec<Key> {
         required("methods", "With which it may be used.", list(Shape::Text(Text::Method))),
         required("header", "The header that carries it.", Shape::Text(Text::Sentence)),
         file("format", "The header's value; `{}` is the secret.", Shape::Text(Text::Sentence)),
-        file("login", "The login name beside it in `.netrc`.", Shape::Text(Text::Name)),
+        file("login", "The login name beside it in the files.", Shape::Text(Text::Name)),
         required("source", "Where rung takes it from.", Shape::Table(source)),
         file("variable", "The variable with a placeholder.", Shape::Text(Text::Variable)),
         file(
             "decoy",
             "Files with a placeholder in the run's home.",
-            list(Shape::Choice(&["netrc", "npmrc"])),
+            list(Shape::Choice(&Decoy::NAMES)),
         ),
         required("because", "The reason for lending it.", Shape::Text(Text::Sentence)),
     ]

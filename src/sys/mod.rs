@@ -10,6 +10,7 @@ pub(crate) mod arena;
 mod call;
 pub(crate) mod capability;
 pub(crate) mod descriptor;
+pub(crate) mod keyring;
 pub(crate) mod landlock;
 pub(crate) mod message;
 pub(crate) mod mount;

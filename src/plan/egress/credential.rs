@@ -37,20 +37,73 @@ impl CredentialPlan {
         format!("{{placeholder of {}}}", self.name)
     }
 
-    /// What a file of this kind says about the credential.
-    fn line(&self, decoy: Decoy, ports: &[u16]) -> String {
-        let (host, mark) = (&self.host, self.mark());
-        match decoy {
-            Decoy::Netrc => format!("machine {host} login {} password {mark}\n", self.login),
-            Decoy::Npmrc => {
-                let at = |port: &u16| match port {
-                    443 => format!("//{host}/:_authToken={mark}\n"),
-                    port => format!("//{host}:{port}/:_authToken={mark}\n"),
-                };
-                ports.iter().map(at).collect()
-            }
-        }
+    /// What the login of `gh` is kept under: not the host that answers its questions.
+    fn forge(&self) -> &str {
+        let host = self.host.as_str();
+        let own = host.strip_prefix("api.");
+        own.filter(|it| *it == "github.com" || it.ends_with(".ghe.com")).unwrap_or(host)
     }
+}
+
+/// What a file of this kind says, in the form of the programs that read it.
+fn text(decoy: Decoy, all: &[(&CredentialPlan, Vec<u16>)]) -> String {
+    match decoy {
+        Decoy::Netrc => lines(all, |it, _| {
+            format!("machine {} login {} password {}\n", it.host, it.login, it.mark())
+        }),
+        Decoy::Npmrc => lines(all, |it, ports| {
+            let at = |port: &u16| format!("//{}/:_authToken={}\n", authority(it, *port), it.mark());
+            ports.iter().map(at).collect()
+        }),
+        Decoy::GhHosts => lines(all, |it, _| {
+            let (forge, login, mark) = (it.forge(), &it.login, it.mark());
+            format!(
+                "\"{forge}\":\n    git_protocol: https\n    users:\n        \"{login}\":\n            \
+                 oauth_token: \"{mark}\"\n    oauth_token: \"{mark}\"\n    user: \"{login}\"\n"
+            )
+        }),
+        Decoy::Kubeconfig => kubeconfig(all),
+    }
+}
+
+fn lines(
+    all: &[(&CredentialPlan, Vec<u16>)],
+    one: impl Fn(&CredentialPlan, &[u16]) -> String,
+) -> String {
+    all.iter().map(|(it, ports)| one(it, ports)).collect()
+}
+
+/// The usual port is not written.
+fn authority(credential: &CredentialPlan, port: u16) -> String {
+    match port {
+        443 => credential.host.to_string(),
+        port => format!("{}:{port}", credential.host),
+    }
+}
+
+/// A cluster, a user and both together for each; the first is the one in use.
+fn kubeconfig(all: &[(&CredentialPlan, Vec<u16>)]) -> String {
+    let server =
+        |it: &CredentialPlan, ports: &[u16]| authority(it, ports.first().copied().unwrap_or(443));
+    let clusters = lines(all, |it, ports| {
+        format!(
+            "- name: \"{}\"\n  cluster:\n    server: \"https://{}\"\n",
+            it.name,
+            server(it, ports)
+        )
+    });
+    let users = lines(all, |it, _| {
+        format!("- name: \"{}\"\n  user:\n    token: \"{}\"\n", it.name, it.mark())
+    });
+    let contexts = lines(all, |it, _| {
+        let name = &it.name;
+        format!("- name: \"{name}\"\n  context:\n    cluster: \"{name}\"\n    user: \"{name}\"\n")
+    });
+    let current = all.first().map_or("", |it| it.0.name.as_str());
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: \"{current}\"\nclusters:\n{clusters}\
+         users:\n{users}contexts:\n{contexts}"
+    )
 }
 
 impl EgressPlan {
@@ -62,15 +115,15 @@ impl EgressPlan {
     /// The files with placeholders that the home directory has, by their text.
     pub(super) fn decoys(&self) -> Vec<(&'static str, String, Vec<Origin>)> {
         let mut files = Vec::new();
-        for decoy in [Decoy::Netrc, Decoy::Npmrc] {
+        for decoy in Decoy::ALL {
             let all: Vec<_> =
                 self.credentials.iter().filter(|it| it.decoys.contains(&decoy)).collect();
             if all.is_empty() {
                 continue;
             }
-            let text = all.iter().map(|it| it.line(decoy, &self.ports_of(&it.host))).collect();
             let because = all.iter().map(|it| it.because.clone()).collect();
-            files.push((decoy.file(), text, because));
+            let all: Vec<_> = all.into_iter().map(|it| (it, self.ports_of(&it.host))).collect();
+            files.push((decoy.file(), text(decoy, &all), because));
         }
         files
     }

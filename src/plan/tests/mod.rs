@@ -656,7 +656,7 @@ fn a_credential_is_a_mark_in_the_plan() {
         login: "rung".to_owned(),
         source: SecretSource::Variable("OUTSIDE".to_owned()),
         variable: Some("TOKEN".to_owned()),
-        decoys: vec![Decoy::Netrc, Decoy::Npmrc],
+        decoys: Decoy::ALL.to_vec(),
         origin: origin(70, "reading"),
     });
     let host = with_names();
@@ -674,6 +674,23 @@ fn a_credential_is_a_mark_in_the_plan() {
         format!("machine a.example.org login rung password {mark}\n")
     );
     assert_eq!(text("/home/u/.npmrc"), format!("//a.example.org/:_authToken={mark}\n"));
+    assert_eq!(
+        text("/home/u/.config/gh/hosts.yml"),
+        format!(
+            "\"a.example.org\":\n    git_protocol: https\n    users:\n        \"rung\":\n            \
+             oauth_token: \"{mark}\"\n    oauth_token: \"{mark}\"\n    user: \"rung\"\n"
+        )
+    );
+    assert_eq!(
+        text("/home/u/.kube/config"),
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: \"telemetry\"\n\
+             clusters:\n- name: \"telemetry\"\n  cluster:\n    server: \"https://a.example.org\"\n\
+             users:\n- name: \"telemetry\"\n  user:\n    token: \"{mark}\"\n\
+             contexts:\n- name: \"telemetry\"\n  context:\n    cluster: \"telemetry\"\n    \
+             user: \"telemetry\"\n"
+        )
+    );
     assert!(explain(&plan).contains("credential `telemetry` for GET and POST to a.example.org"));
     let egress = plan.network.egress.as_ref().unwrap();
     assert!(egress.reads() && plan.command.environment.contains_key("SSL_CERT_FILE"));
