@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::carry::{Hand, Step, changed_at, ordered};
 use super::changes::Change;
-use super::place::{Object, Sort, Tree, behind, names, remove_all};
+use super::place::{Object, Sort, Tree, behind, in_spite_of_mode, names, remove_all};
 use super::state::{Moment, State};
 use super::store::{Backend, Lock, Session, is_private, make_directory};
 use super::{SessionError, failed};
@@ -604,7 +604,9 @@ fn take_out(layer: &Tree, path: &Path, beside: &Tree) -> io::Result<()> {
         fs::set_permissions(behind(object.held.as_fd()), fs::Permissions::from_mode(0o700))?;
     }
     let (parent, name) = layer.spot(path)?;
-    nix::fcntl::renameat(&parent, name.as_c_str(), &beside.root, OsStr::new(GONE))?;
+    in_spite_of_mode(parent.as_fd(), || {
+        Ok(nix::fcntl::renameat(&parent, name.as_c_str(), &beside.root, OsStr::new(GONE))?)
+    })?;
     remove_all(beside.root.as_fd(), OsStr::new(GONE))
 }
 
@@ -639,5 +641,5 @@ fn uncover(layer: &Tree, path: &Path) -> io::Result<()> {
     } else {
         nix::unistd::UnlinkatFlags::NoRemoveDir
     };
-    Ok(nix::unistd::unlinkat(&parent, name.as_c_str(), how)?)
+    in_spite_of_mode(parent.as_fd(), || Ok(nix::unistd::unlinkat(&parent, name.as_c_str(), how)?))
 }

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::place::{Object, Tree, behind};
+use super::place::{Object, Tree, behind, in_spite_of_mode};
 use super::risk;
 use super::state::{Moment, State, set_attributes};
 use crate::model::Arg;
@@ -151,13 +151,24 @@ impl Hand<'_> {
         for directory in directories {
             // It may have been removed by a later step.
             let Ok(held) = self.tree.directory(&directory) else { continue };
-            File::open(behind(held.as_fd()))?.sync_all()?;
+            let sync = || File::open(behind(held.as_fd()))?.sync_all();
+            in_spite_of_mode(held.as_fd(), sync)?;
         }
         Ok(left)
     }
 
     fn one(&mut self, step: &Step, number: usize) -> io::Result<()> {
         let (parent, name) = self.tree.spot(step.path())?;
+        in_spite_of_mode(parent.as_fd(), || self.one_in(&parent, &name, step, number))
+    }
+
+    fn one_in(
+        &mut self,
+        parent: &OwnedFd,
+        name: &CString,
+        step: &Step,
+        number: usize,
+    ) -> io::Result<()> {
         let in_the_way = match (&step.before, &step.after) {
             (State::Directory { .. }, State::Directory { .. }) => return Ok(()),
             (State::Directory { .. }, _) => true,
@@ -166,14 +177,14 @@ impl Hand<'_> {
         };
         if in_the_way || step.after == State::Absent {
             (self.interrupt)()?;
-            remove(&parent, &name, &step.before)?;
+            remove(parent, name, &step.before)?;
         }
         match &step.after {
             State::Absent => Ok(()),
             State::Directory { mode, .. } => {
                 (self.interrupt)()?;
                 // Writable until everything is in it.
-                descriptor::make_directory(parent.as_raw_fd(), &name, *mode | 0o700)?;
+                descriptor::make_directory(parent.as_raw_fd(), name, *mode | 0o700)?;
                 Ok(())
             }
             State::File { digest, mode, modified, attributes, .. } => {
@@ -190,12 +201,12 @@ impl Hand<'_> {
                     new.flush()?;
                     new.sync_all()
                 };
-                self.put(&parent, &name, number, &make)
+                self.put(parent, name, number, &make)
             }
             State::Link { target } => {
                 let target = target.as_os_str().to_owned();
                 let make = |path: &Path| std::os::unix::fs::symlink(&target, path);
-                self.put(&parent, &name, number, &make)
+                self.put(parent, name, number, &make)
             }
             State::Special => Err(Errno::EOPNOTSUPP.into()),
         }
@@ -250,8 +261,8 @@ impl Hand<'_> {
         }
         let Ok((parent, _)) = self.tree.spot(step.path()) else { return Ok(()) };
         let aside = self.aside(number);
-        let gone = unlinkat(&parent, OsStr::new(&aside), UnlinkatFlags::NoRemoveDir);
-        forget(gone.map_err(io::Error::from))
+        let gone = || Ok(unlinkat(&parent, OsStr::new(&aside), UnlinkatFlags::NoRemoveDir)?);
+        forget(in_spite_of_mode(parent.as_fd(), gone))
     }
 
     /// Gives a directory its mode and attributes, when nothing is put into it any more.

@@ -93,7 +93,8 @@ fn beneath(root: BorrowedFd<'_>, inside: &Path, flags: OFlag) -> Result<OwnedFd,
     for _ in 0..RETRIES_MAX {
         match openat2(root, inside, how) {
             Err(Errno::EAGAIN) => {}
-            Err(Errno::ENOSYS) => return step_by_step(root, inside, flags),
+            // Of the latter, a directory on the way may be one that its own user may not search.
+            Err(Errno::ENOSYS | Errno::EACCES) => return step_by_step(root, inside, flags),
             result => return result,
         }
     }
@@ -105,7 +106,11 @@ fn beneath(root: BorrowedFd<'_>, inside: &Path, flags: OFlag) -> Result<OwnedFd,
 fn step_by_step(from: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
     let open = |at: BorrowedFd<'_>, name: &Path, flags: OFlag| {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | flags;
-        nix::fcntl::openat(at, name, flags, Mode::empty())
+        let open = || nix::fcntl::openat(at, name, flags, Mode::empty());
+        match open() {
+            Err(Errno::EACCES) => opened_up(at, || Ok(open())).unwrap_or(Err(Errno::EACCES)),
+            result => result,
+        }
     };
     let mut held: Option<OwnedFd> = None;
     let mut parts = path.components().peekable();
@@ -150,18 +155,26 @@ pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
         names.sort_unstable();
         Ok(names)
     };
-    match read() {
-        Err(error) if error.raw_os_error() == Some(libc::EACCES) => opened_up(directory, read),
+    in_spite_of_mode(directory, read)
+}
+
+/// Acts on an object, which a run may have left with a mode that is in its own user's way.
+pub(super) fn in_spite_of_mode<T>(
+    held: BorrowedFd<'_>,
+    mut act: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    match act() {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => opened_up(held, act),
         result => result,
     }
 }
 
-/// Acts on a directory whose mode is in its own user's way, which is widened meanwhile.
+/// Acts on an object whose mode is in its own user's way, which is widened meanwhile.
 pub(super) fn opened_up<T>(
-    directory: BorrowedFd<'_>,
+    held: BorrowedFd<'_>,
     act: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<T> {
-    let path = behind(directory);
+    let path = behind(held);
     let mode = fs::metadata(&path)?.mode() & 0o7777;
     fs::set_permissions(&path, Permissions::from_mode(mode | 0o700))?;
     let result = act();
@@ -206,9 +219,11 @@ impl Object {
         Ok(nix::fcntl::readlinkat(&self.held, c"")?)
     }
 
-    /// The value of an extended attribute.
+    /// The value of an extended attribute, whatever the object's mode says to its own user.
     pub(super) fn attribute(&self, name: &std::ffi::CStr) -> io::Result<Option<Vec<u8>>> {
-        Ok(crate::sys::xattr::get(&c_behind(self.held.as_fd())?, name)?)
+        let held = self.held.as_fd();
+        let read = || -> io::Result<_> { Ok(crate::sys::xattr::get(&c_behind(held)?, name)?) };
+        in_spite_of_mode(held, read)
     }
 }
 

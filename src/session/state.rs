@@ -152,7 +152,7 @@ pub(super) fn attributes(object: &Object) -> io::Result<Attributes> {
             continue;
         }
         let c_name = std::ffi::CString::new(name)?;
-        if let Some(value) = xattr::get(&path, &c_name)? {
+        if let Some(value) = object.attribute(&c_name)? {
             attributes.insert(name.to_owned(), value);
         }
     }
