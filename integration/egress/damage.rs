@@ -139,10 +139,7 @@ fn a_gateway_that_is_killed_early_leaves_no_way_out() {
         let ended = run.end(&place);
         let served = net.connections();
         match ended.code() {
-            0 => {
-                assert_eq!(ended.text().trim(), BODY);
-                too_late += 1;
-            }
+            0 if ended.text().trim() == BODY => too_late += 1,
             125 => {
                 assert!(
                     ended.err.contains("gateway") || ended.err.contains("way out"),
@@ -153,6 +150,7 @@ fn a_gateway_that_is_killed_early_leaves_no_way_out() {
                 assert_eq!((ended.text().as_str(), served), ("", 0));
                 not_started += 1;
             }
+            // Also an end without an error: to a client, a connection that is cut may look finished.
             _ => {
                 assert!(!ended.text().contains(BODY));
                 let lost = ended.outcome().denials.iter().any(|it| it.rule == "network.gateway");
