@@ -281,8 +281,8 @@ fn pipeline(
     let swept = state::clean_up(&mut ledger, around, notes)?;
     let inside = enter(&ask, around)?;
     let workspace = consider::workspace(&ask, inside.as_ref(), around)?;
-    repository::recover(&workspace, &mut ledger, around, notes)?;
-    let beside = repository::enter(&workspace, &ask.ids.run, inside.as_ref(), around, notes)?;
+    let run = &ask.ids.run;
+    let beside = repository::enter(&workspace, run, inside.as_ref(), &mut ledger, around, notes)?;
     let besides = (inside.as_ref(), beside.as_ref());
     let mut outcome = match consider::consider_inside(ask, besides, around)? {
         Considered::Ready(mut ready) => {

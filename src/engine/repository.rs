@@ -45,11 +45,13 @@ pub(super) fn look(workspace: &Path) -> Option<Beside> {
     Some(Beside { repository, layer: None, until: Until::SomebodyRuns })
 }
 
-/// The same for a run. What keeps it from writing there is said in `notes`.
+/// The same for a run, after what killed ones have left there. What keeps it from writing is said
+/// in `notes`.
 pub(super) fn enter(
     workspace: &Path,
     run: &str,
     inside: Option<&Inside>,
+    ledger: &mut Ledger,
     around: &Surroundings,
     notes: &mut Vec<String>,
 ) -> Result<Option<Beside>, EngineError> {
@@ -61,6 +63,7 @@ pub(super) fn enter(
             return Ok(None);
         }
     };
+    recover(&repository, ledger, around, notes)?;
     if let Some(inside) = inside.filter(|it| !it.disposable && it.layered()) {
         let layer = match of_session(&inside.session) {
             Ok(layer) => Some((layer, None)),
@@ -92,15 +95,14 @@ pub(super) fn enter(
 
 // The processes of such a run are gone: init ends them when its supervisor's end of a pipe closes.
 
-/// Does for runs that were killed, in the repository of this workspace, what their ends would have
-/// done, and says so in `notes`.
-pub(super) fn recover(
-    workspace: &Path,
+/// Does for runs that were killed, in this repository, what their ends would have done, and says so
+/// in `notes`.
+fn recover(
+    here: &Repository,
     ledger: &mut Ledger,
     around: &Surroundings,
     notes: &mut Vec<String>,
 ) -> Result<(), EngineError> {
-    let Ok(Some(here)) = Repository::of(workspace) else { return Ok(()) };
     session::recover(ledger, around)?;
     keep_abandoned(|layer| layer.manifest.base == here.common, ledger, around, notes)
 }

@@ -90,6 +90,7 @@ pub(super) enum Operation {
     /// A place for the parts of overlays while they are put together. It is the memory of the
     /// layers that the run does not keep, and out of reach when the view stands.
     Parts {
+        path: CString,
         options: CString,
     },
     Overlay(Overlay),
@@ -297,7 +298,7 @@ fn parts(plan: &SandboxPlan) -> Result<Option<Operation>, LaunchError> {
         return Ok(None);
     };
     let options = tmpfs(size.saturating_add(BYTES), files.saturating_add(FILES), "0700")?;
-    Ok(Some(Operation::Parts { options }))
+    Ok(Some(Operation::Parts { path: c_string(PARTS.as_bytes())?, options }))
 }
 
 /// The parts of one overlay, under names that its options give no meaning, whatever the host's

@@ -46,8 +46,11 @@ pub(super) fn build(operations: &[Operation]) -> Result<OwnedFd, Failure> {
             proc = made;
         }
     }
-    let overlays = operations.iter().any(|it| matches!(it, Operation::Parts { .. }));
-    seal(base, overlays).map_err(at(Step::SealRoot))?;
+    let parts = operations.iter().find_map(|it| match it {
+        Operation::Parts { path, .. } => Some(path.as_c_str()),
+        _ => None,
+    });
+    seal(base, parts).map_err(at(Step::SealRoot))?;
     mount::pivot_here().map_err(at(Step::Pivot))?;
     proc.ok_or(Failure { step: Step::View, index: u32::MAX, errno: Errno::ENOENT })
 }
@@ -80,10 +83,10 @@ pub(super) fn leave_open(descriptor: OwnedFd) {
     _ = descriptor.into_raw_fd();
 }
 
-fn seal(base: Base, overlays: bool) -> Result<(), Errno> {
-    if overlays {
-        mount::detach(PARTS)?;
-        descriptor::remove(base.root.as_raw_fd(), PARTS, libc::AT_REMOVEDIR)?;
+fn seal(base: Base, parts: Option<&CStr>) -> Result<(), Errno> {
+    if let Some(parts) = parts {
+        mount::detach(parts)?;
+        descriptor::remove(base.root.as_raw_fd(), parts, libc::AT_REMOVEDIR)?;
     }
     mount::restrict(HERE, c".", READ_ONLY | NO_PROGRAMS, false)?;
     [base.root, base.empty_file, base.empty_directory].into_iter().for_each(leave_open);
@@ -97,7 +100,10 @@ fn carry_out(operation: &Operation, base: &Base) -> Result<Option<OwnedFd>, Errn
         Operation::Directory { path } => descriptor::make_directory(here, path, 0o755)?,
         Operation::Link { path, target } => descriptor::make_link(target, here, path)?,
         Operation::Bind(it) => bind(it, base.root.as_fd())?,
-        Operation::Parts { options } => parts(options, here)?,
+        Operation::Parts { path, options } => {
+            descriptor::make_directory(here, path, 0o700)?;
+            mount::make(c"tmpfs", path, options, NO_SETID | NO_DEVICES | NO_PROGRAMS)?;
+        }
         Operation::Overlay(it) => overlay(it, base.root.as_fd())?,
         Operation::Private { path, options, attributes } => {
             descriptor::make_directory(here, path, 0o755)?;
@@ -149,14 +155,6 @@ fn bind(it: &Bind, root: BorrowedFd<'_>) -> Result<(), Errno> {
     }
     leave_open(tree);
     Ok(())
-}
-
-/// Where the parts of overlays lie while these are put together.
-const PARTS: &CStr = c".rung-parts";
-
-fn parts(options: &CStr, here: i32) -> Result<(), Errno> {
-    descriptor::make_directory(here, PARTS, 0o700)?;
-    mount::make(c"tmpfs", PARTS, options, NO_SETID | NO_DEVICES | NO_PROGRAMS)
 }
 
 /// An overlay. Its parts are attached, named relative to the new root, and taken away when the view

@@ -614,7 +614,7 @@ fn take_out(layer: &Tree, path: &Path, beside: &Tree) -> io::Result<()> {
 fn hidden_by(layer: &Tree, path: &Path) -> io::Result<Option<PathBuf>> {
     for above in path.ancestors().skip(1) {
         let Some(directory) = layer.look(above)? else { continue };
-        if directory.attribute(c"user.overlay.opaque")?.is_some_and(|it| it == b"y") {
+        if directory.is_opaque()? {
             return Ok(Some(above.to_owned()));
         }
     }
@@ -623,12 +623,8 @@ fn hidden_by(layer: &Tree, path: &Path) -> io::Result<Option<PathBuf>> {
 
 /// Takes one path out of the layer, unless something above hides what would show.
 fn uncover(layer: &Tree, path: &Path) -> io::Result<()> {
-    for above in path.ancestors().skip(1) {
-        let Some(directory) = layer.look(above)? else { return Ok(()) };
-        let opaque = directory.attribute(c"user.overlay.opaque")?;
-        if opaque.is_some_and(|it| it == b"y") {
-            return Ok(());
-        }
+    if hidden_by(layer, path)?.is_some() {
+        return Ok(());
     }
     let Some(object) = layer.look(path)? else { return Ok(()) };
     let (parent, name) = layer.spot(path)?;

@@ -203,10 +203,7 @@ impl Walk<'_> {
         }
         let untouched = self.copied.is_some_and(|it| Moment::changed(&upper.facts) <= it);
         if sort == Sort::Directory {
-            let opaque = || -> io::Result<bool> {
-                Ok(upper.attribute(c"user.overlay.opaque")?.is_some_and(|it| it == b"y"))
-            };
-            let hides = hides || opaque().map_err(failed("reading", path))?;
+            let hides = hides || upper.is_opaque().map_err(failed("reading", path))?;
             let same_sort = under.filter(|it| it.sort() == Sort::Directory);
             if !untouched {
                 self.compare(upper, under, path)?;

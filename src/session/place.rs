@@ -138,11 +138,7 @@ fn found(result: Result<OwnedFd, Errno>) -> io::Result<Option<Object>> {
 pub(super) fn look_in(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Object>> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let open = || nix::fcntl::openat(directory, name, flags, Mode::empty());
-    match open() {
-        // A directory that its own user may not search: a run can make one.
-        Err(Errno::EACCES) => opened_up(directory, || found(open())),
-        result => found(result),
-    }
+    in_spite_of_mode(directory, || found(open()))
 }
 
 /// The names in a directory, sorted.
@@ -224,6 +220,11 @@ impl Object {
         let held = self.held.as_fd();
         let read = || -> io::Result<_> { Ok(crate::sys::xattr::get(&c_behind(held)?, name)?) };
         in_spite_of_mode(held, read)
+    }
+
+    /// Whether this directory of a layer hides all of the one below it.
+    pub(super) fn is_opaque(&self) -> io::Result<bool> {
+        Ok(self.attribute(c"user.overlay.opaque")?.is_some_and(|it| it == b"y"))
     }
 }
 

@@ -60,7 +60,7 @@ impl Sight {
             if at.sort() != Sort::Directory {
                 return Ok(Seen::Gone);
             }
-            hides |= at.attribute(c"user.overlay.opaque")?.is_some_and(|it| it == b"y");
+            hides |= at.is_opaque()?;
             match look_in(at.held.as_fd(), name)? {
                 None if hides => return Ok(Seen::Gone),
                 None => return Ok(Seen::Through),
