@@ -138,6 +138,22 @@ impl Canaries {
     }
 }
 
+impl Drop for Place {
+    /// The kernel leaves a directory of mode 000 in every work directory of an overlay; an ordinary
+    /// user removes the place only once it may be read.
+    fn drop(&mut self) {
+        let mut left = vec![self.root.path().to_owned()];
+        while let Some(directory) = left.pop() {
+            let Ok(entries) = fs::read_dir(&directory) else { continue };
+            for entry in entries.flatten().filter(|it| it.file_type().is_ok_and(|it| it.is_dir())) {
+                let may_be_gone =
+                    fs::set_permissions(entry.path(), PermissionsExt::from_mode(0o700));
+                left.extend(may_be_gone.is_ok().then(|| entry.path()));
+            }
+        }
+    }
+}
+
 impl Place {
     pub(crate) fn new() -> Self {
         let root = tempfile::Builder::new().prefix("rung-test-").tempdir().unwrap();
