@@ -1,13 +1,15 @@
 //! Which other repositories a git repository ties to its tree.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::HostError;
 use super::look::absent;
-use crate::model::{gitlinks, walk_order};
+use crate::model::{read_gitlinks, walk_order};
+use crate::sys::descriptor;
 
 /// A larger index is not read: git would take minutes over its millions of files.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
@@ -52,11 +54,13 @@ fn links(index: &Path) -> Result<Option<Links>, HostError> {
     if !metadata.is_file() {
         return Err(unusable("it is not a file".to_owned()));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    let read = file.take(INDEX_BYTES_MAX).read_to_end(&mut bytes);
-    if read.map_err(|error| unusable(error.to_string()))? as u64 == INDEX_BYTES_MAX {
+    if metadata.len() > INDEX_BYTES_MAX {
         return Err(unusable("it is larger than 1 GiB".to_owned()));
     }
-    let links = gitlinks(&bytes).map_err(|error| unusable(error.to_string()))?;
+    let piece = |buffer: &mut [u8], offset| descriptor::read_at(file.as_fd(), buffer, offset);
+    let links = match read_gitlinks(metadata.len(), piece) {
+        Ok(links) => links.map_err(|error| unusable(error.to_string()))?,
+        Err(errno) => return Err(unusable(errno.desc().to_owned())),
+    };
     Ok(Some((links.paths, links.shared)))
 }

@@ -4,17 +4,17 @@
 //! git runs what its settings say. A run may write the index, and may make such a repository; what
 //! it has made is found here, at its end, from the index itself: no tree is walked, no git started.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::quarantine::{Object, Spot, c_name, hold, look};
-use crate::model::{Gitlinks, gitlinks};
+use crate::model::{Gitlinks, read_gitlinks};
 use crate::sys::descriptor;
 
 /// A larger index is not read.
-const BYTES_MAX: usize = 1 << 30;
-const PIECE: usize = 1 << 16;
+const BYTES_MAX: u64 = 1 << 30;
 
 /// What the index of the workspace says.
 pub(super) enum Index {
@@ -77,17 +77,11 @@ fn content(spot: &Spot) -> io::Result<Content> {
         return Ok(Content::Other);
     }
     let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = descriptor::open_at(spot.parent.as_raw_fd(), &spot.name, flags, 0)?;
-    let mut bytes = Vec::new();
-    let mut piece = vec![0; PIECE];
-    loop {
-        match descriptor::read(file.as_fd(), &mut piece)? {
-            0 => break,
-            count => bytes.extend_from_slice(piece.get(..count).unwrap_or_default()),
-        }
-        if bytes.len() > BYTES_MAX {
-            return Ok(Content::Other);
-        }
+    let file = File::from(descriptor::open_at(spot.parent.as_raw_fd(), &spot.name, flags, 0)?);
+    let size = file.metadata()?.len();
+    if size > BYTES_MAX {
+        return Ok(Content::Other);
     }
-    Ok(gitlinks(&bytes).map_or(Content::Other, Content::Index))
+    let piece = |buffer: &mut [u8], offset| descriptor::read_at(file.as_fd(), buffer, offset);
+    Ok(read_gitlinks(size, piece)?.map_or(Content::Other, Content::Index))
 }

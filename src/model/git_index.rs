@@ -8,6 +8,7 @@
 //!
 //! A sparse index names directories that it leaves out; links in those are not seen.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -35,99 +36,196 @@ const KIND: u32 = 0o170_000;
 const GITLINK: u32 = 0o160_000;
 const IS_EXTENDED: u16 = 0x4000;
 const LENGTH_MAX: u16 = 0xfff;
+const CUT_OFF: NotAnIndex = NotAnIndex("it is cut off");
 const LENGTH: NotAnIndex = NotAnIndex("a name is not as long as it claims");
 
-/// Reads a whole index file. Linear in its length.
+/// How much of an index is in memory at once, unless one name or table is longer.
+const PIECE: usize = 1 << 16;
+
+/// Reads an index that is in memory. Linear in its length.
 pub fn gitlinks(bytes: &[u8]) -> Result<Gitlinks, NotAnIndex> {
-    // An index without a byte is one that git takes for empty.
-    if bytes.is_empty() {
-        return Ok(Gitlinks::default());
-    }
-    let [short, long] = HASHES.map(|hash| read(bytes, hash));
-    match (short, long) {
-        (Ok(mut both), Ok(long)) => {
-            both.paths.extend(long.paths);
-            both.shared.extend(long.shared);
-            Ok(both)
-        }
-        (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
-        (Err(error), Err(_)) => Err(error),
+    let copy = |buffer: &mut [u8], offset: u64| -> Result<usize, Infallible> {
+        let rest = usize::try_from(offset).ok().and_then(|it| bytes.get(it..)).unwrap_or_default();
+        Ok(buffer.iter_mut().zip(rest).map(|(to, from)| *to = *from).count())
+    };
+    match read_gitlinks(bytes.len() as u64, copy) {
+        Ok(result) => result,
+        Err(never) => match never {},
     }
 }
 
-fn read(bytes: &[u8], hash: usize) -> Result<Gitlinks, NotAnIndex> {
-    let mut reader = Reader { rest: bytes };
-    let body = bytes.len().checked_sub(hash).ok_or(NotAnIndex("it is cut off"))?;
-    reader.rest = bytes.get(..body).unwrap_or_default();
+/// Reads an index of `size` bytes by pieces of 64 KiB, because that of a large tree has megabytes.
+/// `read_at` fills a buffer from an offset on, as `pread(2)` does, and says with how many bytes;
+/// its error is the outer one.
+pub fn read_gitlinks<E>(
+    size: u64,
+    mut read_at: impl FnMut(&mut [u8], u64) -> Result<usize, E>,
+) -> Result<Result<Gitlinks, NotAnIndex>, E> {
+    // An index without a byte is one that git takes for empty.
+    if size == 0 {
+        return Ok(Ok(Gitlinks::default()));
+    }
+    let mut found: Result<Gitlinks, _> = Err(CUT_OFF);
+    for hash in HASHES {
+        match (read(size, hash, &mut read_at), &mut found) {
+            (Err(Stop::Unread(error)), _) => return Err(error),
+            (Ok(links), Ok(both)) => {
+                both.paths.extend(links.paths);
+                both.shared.extend(links.shared);
+            }
+            (Ok(links), Err(_)) => found = Ok(links),
+            (Err(Stop::NotAnIndex(error)), Err(_)) if hash == HASHES[0] => found = Err(error),
+            (Err(Stop::NotAnIndex(_)), _) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Why reading ends early.
+enum Stop<E> {
+    NotAnIndex(NotAnIndex),
+    Unread(E),
+}
+
+impl<E> From<NotAnIndex> for Stop<E> {
+    fn from(error: NotAnIndex) -> Self {
+        Self::NotAnIndex(error)
+    }
+}
+
+fn read<E>(
+    size: u64,
+    hash: usize,
+    read_at: impl FnMut(&mut [u8], u64) -> Result<usize, E>,
+) -> Result<Gitlinks, Stop<E>> {
+    let body = size.checked_sub(hash as u64).ok_or(CUT_OFF)?;
+    let mut reader = Reader { read_at, buffer: vec![0; PIECE], begin: 0, end: 0, next: 0, body };
     if reader.take(4)? != b"DIRC" {
-        return Err(NotAnIndex("it does not begin as one"));
+        return Err(NotAnIndex("it does not begin as one").into());
     }
     let version = reader.number()?;
     if !(2..=4).contains(&version) {
-        return Err(NotAnIndex("its version is not one of 2 to 4"));
+        return Err(NotAnIndex("its version is not one of 2 to 4").into());
     }
     let count = reader.number()?;
     let mut links = Gitlinks::default();
     let mut name = Vec::new();
     // Where entries begin: git may start to read at any that an extension names.
-    let mut begins = Vec::new();
+    let entries_max = usize::try_from(body).unwrap_or(usize::MAX) / (NUMBERS + hash);
+    let mut begins = Vec::with_capacity(entries_max.min(count as usize));
     for _ in 0..count {
-        begins.push(body - reader.rest.len());
+        begins.push(u32::try_from(reader.position()).map_err(|_| NotAnIndex("it is too large"))?);
         let mode = reader.entry(version, hash, &mut name)?;
         if mode & KIND == GITLINK {
             links.paths.push(plain(&name)?);
         }
     }
-    while !reader.rest.is_empty() {
-        let kind = reader.take(4)?;
-        let length = usize::try_from(reader.number()?).map_err(|_| NotAnIndex("it is cut off"))?;
-        let inside = reader.take(length)?;
-        match kind {
-            b"link" => links.shared.extend(shared(inside, hash)?),
-            b"IEOT" => check_offsets(inside, &begins)?,
+    while reader.position() < body {
+        let kind = four(reader.take(4)?).to_be_bytes();
+        let length = reader.number()?;
+        match &kind {
+            b"link" => links.shared.extend(shared(reader.take(length as usize)?, hash)?),
+            b"IEOT" => check_offsets(reader.take(length as usize)?, &begins)?,
             // What begins with a small letter has to be understood.
-            [b'A'..=b'Z', ..] | b"sdir" => {}
-            _ => return Err(NotAnIndex("it has an extension that is not known")),
+            [b'A'..=b'Z', ..] | b"sdir" => reader.skip(length.into())?,
+            _ => return Err(NotAnIndex("it has an extension that is not known").into()),
         }
     }
     Ok(links)
 }
 
-struct Reader<'a> {
-    rest: &'a [u8],
+/// The body of an index, all but the hash at its end.
+struct Reader<R> {
+    read_at: R,
+    buffer: Vec<u8>,
+    /// What of the buffer is not taken yet.
+    begin: usize,
+    end: usize,
+    /// Where in the file the buffer ends.
+    next: u64,
+    /// Where the body ends.
+    body: u64,
 }
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], NotAnIndex> {
-        let (taken, rest) =
-            self.rest.split_at_checked(length).ok_or(NotAnIndex("it is cut off"))?;
-        self.rest = rest;
-        Ok(taken)
+impl<E, R: FnMut(&mut [u8], u64) -> Result<usize, E>> Reader<R> {
+    fn position(&self) -> u64 {
+        self.next - (self.end - self.begin) as u64
     }
 
-    fn number(&mut self) -> Result<u32, NotAnIndex> {
+    /// Brings the next `length` bytes into the buffer.
+    fn fill(&mut self, length: usize) -> Result<(), Stop<E>> {
+        if length as u64 > self.body - self.position() {
+            return Err(CUT_OFF.into());
+        }
+        while self.end - self.begin < length {
+            self.buffer.copy_within(self.begin..self.end, 0);
+            (self.begin, self.end) = (0, self.end - self.begin);
+            if self.buffer.len() < length {
+                self.buffer.resize(length, 0);
+            }
+            let left = usize::try_from(self.body - self.next).unwrap_or(usize::MAX);
+            let until = self.buffer.len().min(self.end.saturating_add(left));
+            let room = self.buffer.get_mut(self.end..until).unwrap_or_default();
+            match (self.read_at)(room, self.next).map_err(Stop::Unread)? {
+                0 => return Err(CUT_OFF.into()),
+                count => {
+                    self.end += count;
+                    self.next += count as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, length: usize) -> Result<&[u8], Stop<E>> {
+        self.fill(length)?;
+        let taken = self.buffer.get(self.begin..).and_then(|it| it.get(..length));
+        self.begin += length;
+        Ok(taken.unwrap_or_default())
+    }
+
+    fn skip(&mut self, length: u64) -> Result<(), Stop<E>> {
+        let to = self.position() + length;
+        if to > self.body {
+            return Err(CUT_OFF.into());
+        }
+        match usize::try_from(length) {
+            Ok(length) if length <= self.end - self.begin => self.begin += length,
+            _ => (self.begin, self.end, self.next) = (0, 0, to),
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<u32, Stop<E>> {
         Ok(four(self.take(4)?))
     }
 
-    /// Up to the next NUL byte, which is taken too.
-    fn text(&mut self) -> Result<&'a [u8], NotAnIndex> {
-        let end =
-            self.rest.iter().position(|it| *it == 0).ok_or(NotAnIndex("a name has no end"))?;
-        let text = self.take(end)?;
-        self.take(1)?;
-        Ok(text)
+    /// Adds what comes before the next NUL byte, which is taken too.
+    fn text(&mut self, to: &mut Vec<u8>) -> Result<(), Stop<E>> {
+        loop {
+            let held = self.buffer.get(self.begin..self.end).unwrap_or_default();
+            let end = held.iter().position(|it| *it == 0);
+            to.extend_from_slice(held.get(..end.unwrap_or(held.len())).unwrap_or_default());
+            self.begin += end.map_or(held.len(), |it| it + 1);
+            if end.is_some() {
+                return Ok(());
+            }
+            if self.position() == self.body {
+                return Err(NotAnIndex("a name has no end").into());
+            }
+            self.fill(1)?;
+        }
     }
 
     /// Reads an entry and gives its mode; `name` is that of the entry before, and then its own.
-    fn entry(&mut self, version: u32, hash: usize, name: &mut Vec<u8>) -> Result<u32, NotAnIndex> {
-        let before = self.rest.len();
-        let numbers = self.take(NUMBERS)?;
-        let mode = four(numbers.get(MODE..).unwrap_or_default());
-        self.take(hash)?;
-        let flags = two(self.take(2)?);
+    fn entry(&mut self, version: u32, hash: usize, name: &mut Vec<u8>) -> Result<u32, Stop<E>> {
+        let start = self.position();
+        let fixed = self.take(NUMBERS + hash + 2)?;
+        let mode = four(fixed.get(MODE..).unwrap_or_default());
+        let flags = two(fixed.get(NUMBERS + hash..).unwrap_or_default());
         if flags & IS_EXTENDED != 0 {
             if version < 3 {
-                return Err(NotAnIndex("an entry has flags that its version does not have"));
+                return Err(NotAnIndex("an entry has flags that its version does not have").into());
             }
             self.take(2)?;
         }
@@ -135,22 +233,22 @@ impl<'a> Reader<'a> {
             let dropped = self.varint()?;
             let kept = name.len().checked_sub(dropped).ok_or(NotAnIndex("a name has no start"))?;
             name.truncate(kept);
-            name.extend_from_slice(self.text()?);
-            return has_length(name, flags).then_some(mode).ok_or(LENGTH);
+            self.text(name)?;
+            return if has_length(name, flags) { Ok(mode) } else { Err(LENGTH.into()) };
         }
         name.clear();
-        name.extend_from_slice(self.text()?);
+        self.text(name)?;
         if !has_length(name, flags) {
-            return Err(LENGTH);
+            return Err(LENGTH.into());
         }
         // One to eight NUL bytes fill the entry up to a multiple of eight.
-        let length = before - self.rest.len();
-        self.take(length.next_multiple_of(8) - length)?;
+        let length = self.position() - start;
+        self.skip(length.next_multiple_of(8) - length)?;
         Ok(mode)
     }
 
     /// The number encoding of pack files' offsets.
-    fn varint(&mut self) -> Result<usize, NotAnIndex> {
+    fn varint(&mut self) -> Result<usize, Stop<E>> {
         let too_large = NotAnIndex("a number is too large");
         let mut value = 0_usize;
         loop {
@@ -173,7 +271,7 @@ fn has_length(name: &[u8], flags: u16) -> bool {
 
 /// The file that a split index names; all zeros where there is none.
 fn shared(inside: &[u8], hash: usize) -> Result<Option<String>, NotAnIndex> {
-    let name = inside.get(..hash).ok_or(NotAnIndex("it is cut off"))?;
+    let name = inside.get(..hash).ok_or(CUT_OFF)?;
     if name.iter().all(|it| *it == 0) {
         return Ok(None);
     }
@@ -184,7 +282,7 @@ fn shared(inside: &[u8], hash: usize) -> Result<Option<String>, NotAnIndex> {
 
 /// Large indexes say where threads may begin to read. Were that another place than an entry's
 /// beginning, git would see other entries than this module.
-fn check_offsets(inside: &[u8], begins: &[usize]) -> Result<(), NotAnIndex> {
+fn check_offsets(inside: &[u8], begins: &[u32]) -> Result<(), NotAnIndex> {
     let wrong = NotAnIndex("its table of offsets does not fit its entries");
     let (version, blocks) = inside.split_at_checked(4).ok_or(wrong)?;
     if four(version) != 1 || blocks.len() % 8 != 0 {
@@ -193,7 +291,7 @@ fn check_offsets(inside: &[u8], begins: &[usize]) -> Result<(), NotAnIndex> {
     let mut next = 0;
     for block in blocks.chunks_exact(8) {
         let (offset, count) = block.split_at_checked(4).ok_or(wrong)?;
-        if begins.get(next).copied() != usize::try_from(four(offset)).ok() {
+        if begins.get(next) != Some(&four(offset)) {
             return Err(wrong);
         }
         next =
@@ -245,7 +343,7 @@ mod tests {
             bytes.extend(mode.to_be_bytes());
             bytes.extend([2; NUMBERS - MODE - 4]);
             bytes.extend(vec![3; index.hash]);
-            bytes.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
+            bytes.extend(u16::try_from(name.len().min(0xfff)).unwrap().to_be_bytes());
             if index.version == 4 {
                 let common = name.bytes().zip(before.bytes()).take_while(|it| it.0 == it.1).count();
                 bytes.push(u8::try_from(before.len() - common).unwrap());
@@ -285,6 +383,33 @@ mod tests {
             }
         }
         assert_eq!(gitlinks(b"").unwrap(), Gitlinks::default());
+    }
+
+    /// However little a read gives, and however long a name or an extension is.
+    #[test]
+    fn pieces_make_the_same_as_the_whole() {
+        let long: &'static str = "n".repeat(3 * PIECE).leak();
+        let listed = vec![("a", FILE), (long, GITLINK), ("z", GITLINK)];
+        let extensions = vec![(b"TREE", vec![7; 2 * PIECE]), (b"link", vec![0; 32])];
+        for (hash, version) in [(20, 2), (32, 3)] {
+            let (entries, extensions) = (listed.clone(), extensions.clone());
+            let (bytes, _) = write(&Written { version, hash, entries, extensions });
+            let whole = gitlinks(&bytes).unwrap();
+            assert_eq!(whole.paths, [long, "z"].map(PathBuf::from));
+            for piece in [1, 7, PIECE - 1, usize::MAX] {
+                let some = |buffer: &mut [u8], offset: u64| -> Result<usize, &str> {
+                    let rest = &bytes[usize::try_from(offset).unwrap()..];
+                    let count = rest.len().min(buffer.len()).min(piece);
+                    buffer[..count].copy_from_slice(&rest[..count]);
+                    Ok(count)
+                };
+                assert_eq!(read_gitlinks(bytes.len() as u64, some), Ok(Ok(whole.clone())));
+            }
+            let torn = |_: &mut [u8], offset: u64| if offset == 0 { Ok(0) } else { Err("torn") };
+            assert_eq!(read_gitlinks(bytes.len() as u64, torn), Ok(Err(CUT_OFF)));
+            let failed = |_: &mut [u8], _| Err("the disk");
+            assert_eq!(read_gitlinks(bytes.len() as u64, failed), Err("the disk"));
+        }
     }
 
     #[test]

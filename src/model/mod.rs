@@ -29,7 +29,7 @@ pub use attempt::{Attempt, Attempts, Protocol};
 pub use denial::{Denial, Layer};
 pub use digest::Digest;
 pub use exec::{Ancestor, Caller, ExecFact, Image, Look, Object, Spot};
-pub use git_index::{Gitlinks, NotAnIndex, gitlinks};
+pub use git_index::{Gitlinks, NotAnIndex, gitlinks, read_gitlinks};
 pub use host::{
     Arch, Cause, HostFacts, Mechanism, PathFact, PathKind, Probe, ProgramFact, ProgramLocation,
 };

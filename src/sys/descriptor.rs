@@ -156,6 +156,24 @@ pub(crate) fn read(from: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Err
     }
 }
 
+/// One `pread(2)`; 0 is the end.
+pub(crate) fn read_at(
+    from: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    offset: u64,
+) -> Result<usize, Errno> {
+    let offset = usize::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+    loop {
+        let pointer = buffer.as_mut_ptr().expose_provenance();
+        let arguments = [word(from.as_raw_fd()), pointer, buffer.len(), offset, 0, 0];
+        // SAFETY: pointer and length come from one exclusive slice, which outlives the call.
+        match unsafe { raw(libc::SYS_pread64, arguments) } {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
 /// Opens, writes once and closes: the way of `/proc` and sysctl files.
 pub(crate) fn put(directory: RawFd, path: &CStr, text: &[u8]) -> Result<(), Errno> {
     let file = open_at(directory, path, libc::O_WRONLY | libc::O_NOFOLLOW, 0)?;
