@@ -8,6 +8,7 @@ mod clients;
 mod credential;
 mod damage;
 mod foreseen;
+mod forge;
 mod http;
 mod load;
 mod memory;
@@ -16,6 +17,7 @@ mod secure;
 mod shop;
 mod table;
 mod tls;
+mod warm;
 mod world;
 
 use std::fs;
@@ -28,7 +30,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use self::network::{BODY, Net, Says, V4, V6, probe};
-use crate::harness::{Ended, PATIENCE, Place, has_by_chance, make_program, within};
+use crate::harness::{Ended, PATIENCE, Place, has_by_chance, make_program, put, within};
 
 /// The probe's own codes.
 const NO_NAME: i32 = 203;
@@ -96,8 +98,28 @@ fn any_other_name_does_not_exist_and_is_never_asked_for() {
         let ended = probe(&place, &["fetch", name, &port]).end();
         assert_eq!(ended.code(), NO_NAME);
         denied(&ended, name, "no destination of the profile means it");
+        asked(&ended, name, &place, "udp");
     }
     assert_eq!(net.questions(), Vec::<String>::new());
+}
+
+/// The resolver does not see who asks, so what is not certain is not said.
+#[test]
+fn a_name_that_several_programs_can_have_asked_for_is_laid_to_none_of_them() {
+    let net = Net::new();
+    let place = net.place("");
+    let script = place.workspace.join("ask");
+    let probe = place.probe.display();
+    let text = format!("#!/bin/sh\n{probe} -- fetch one.test 80\ngetent hosts two.test\nexit 0\n");
+    put(&script, &text);
+    make_program(&script);
+    let ended = place.rung(3).words(&["./ask"]).end().exited(0);
+    for name in ["one.test", "two.test"] {
+        denied(&ended, name, "; one of `");
+        denied(&ended, name, "`/usr/bin/getent`");
+        denied(&ended, name, &format!("`{probe}`"));
+    }
+    assert!(ended.records.iter().all(|it| it["kind"] != "connect"), "{:?}", ended.records);
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub(super) fn whatever_is_more_than_reading_is_refused_and_recorded() {
 
 /// A path by whatever spelling: the server sees the one that was decided about, or nothing.
 #[test]
-fn only_listed_paths_are_asked_for_however_they_are_written() {
+pub(super) fn only_listed_paths_are_asked_for_however_they_are_written() {
     let net = Net::new();
     let place = place(&net, "paths = [\"/status\", \"/api/*\"]");
     let asked = |name: &str, path: &str| say(&place, name, net.port, &GET.replace("/x?y", path));

@@ -84,8 +84,12 @@ impl Secure {
             seen: Arc::default(),
             files: Arc::default(),
         };
-        let own = server.clone();
-        std::thread::spawn(move || own.serve(listener, config));
+        // Where the machine has no IPv6 there is no test that needs it.
+        let newer = TcpListener::bind(("::1", port)).ok();
+        for listener in [Some(listener), newer].into_iter().flatten() {
+            let (own, config) = (server.clone(), config.clone());
+            std::thread::spawn(move || own.serve(listener, config));
+        }
         server
     }
 

@@ -185,6 +185,11 @@ const TESTS: &[(&str, fn())] = &[
     ("RT-07 plain HTTP", super::http::whatever_is_more_than_reading_is_refused_and_recorded),
     ("RT-07 HTTPS, WebSocket, h2", super::tls::no_trick_works_over_tls_either),
     ("RT-07 a request in a request", super::http::nothing_is_smuggled_past_the_reader),
+    (
+        "RT-15 a path that is written otherwise",
+        super::http::only_listed_paths_are_asked_for_however_they_are_written,
+    ),
+    ("RT-15 a push to a forge", super::forge::a_forge_may_be_fetched_from_and_not_pushed_to),
     ("W16 a connection that is inherited", no_open_connection_is_inherited),
     ("W19 a server of the run's own", nobody_outside_reaches_a_server_of_the_run),
     ("W21 a bridge inside", nobody_inside_serves_the_way_out),

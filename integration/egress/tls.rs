@@ -5,11 +5,12 @@
 //! refusal is the same act on a name that may be asked anything, at the same server.
 
 use std::fs;
+use std::net::TcpListener;
 
-use super::network::{BODY, Net, Says, V4, probe};
+use super::network::{BODY, Net, Says, V4, V6, probe};
 use super::secure::Secure;
 use super::{allow_client, denied};
-use crate::harness::{Ended, Place, has_by_chance};
+use crate::harness::{Ended, Place, has_by_chance, requires};
 
 /// A place where `r.test` can only be read, and `o.test` be asked anything.
 pub(super) fn place(net: &Net, server: &Secure, more: &str) -> Place {
@@ -84,6 +85,42 @@ fn every_client_reads_over_tls_and_none_does_more() {
         let [request] = server.requests().try_into().unwrap();
         assert!(request.contains(" POST /x\n"), "{request}");
     }
+}
+
+/// Both halves of the connection: from the client to its name's address, and on to the server.
+#[test]
+fn the_newer_protocol_is_read_over_tls_as_well() {
+    let net = Net::new();
+    let server = Secure::new(&["r6.test", "o6.test"]);
+    for name in ["r6.test", "o6.test"] {
+        net.name(name, Says::Addresses(vec![V6]));
+    }
+    let listed = |name: &str, more: &str| {
+        format!(
+            "[[network.destination]]\nhost = \"{name}\"\nports = [{}]\n{more}\
+             address = [\"::1/128\"]\nbecause = \"only there\"\n",
+            server.port
+        )
+    };
+    let methods = "methods = [\"GET\", \"HEAD\"]\n";
+    let place = net.place(&[listed("r6.test", methods), listed("o6.test", "")].concat());
+    server.trusted_by(&place);
+    if !requires("IPv6", TcpListener::bind("[::1]:0").is_ok()) {
+        return;
+    }
+    let ask = |name: &str, method: &str| {
+        let url = format!("https://{name}:{}/x", server.port);
+        run(&place, "/usr/bin/curl", &["-6", "-sS", "--fail-with-body", "-X", method, &url])
+    };
+    let Some(ended) = ask("r6.test", "GET") else { return };
+    let ended = ended.exited(0);
+    assert!(ended.text().contains(BODY), "{}", ended.text());
+    assert_eq!((ended.outcome().denials.len(), server.requests().len()), (0, 1));
+    let ended = ask("r6.test", "POST").unwrap();
+    denied(&ended, &format!("POST r6.test:{}", server.port), "may only be asked");
+    assert_eq!(server.requests(), Vec::<String>::new());
+    ask("o6.test", "POST").unwrap().exited(0);
+    assert_eq!(server.requests().len(), 1, "the control");
 }
 
 #[test]

@@ -18,6 +18,9 @@ use crate::plan::egress::{EgressPlan, Foreseen, RANGE_PORTS_MAX, TRUST_BYTES_MAX
 /// Refused attempts that are told one by one; each has a record in any case.
 const TOLD_MAX: usize = 64;
 
+/// Programs that are named where one of several must have asked for a name.
+const ASKED_TOLD_MAX: usize = 4;
+
 /// Without a gateway where the plan has no way out.
 #[derive(Debug)]
 pub(super) struct WayOut {
@@ -96,6 +99,14 @@ impl WayOut {
         let mut seen = Seen { denials, traffic, notes, records: Vec::new(), leases };
         for denial in &mut seen.denials {
             let asked = attempts.made.iter().find(|it| named.object(it) == denial.object);
+            let asked = match (asked, attempts.asked.as_slice()) {
+                (None, [asked]) if is_name(&denial.object) => Some(asked),
+                (None, several @ [_, ..]) if is_name(&denial.object) => {
+                    by_one_of(denial, several);
+                    None
+                }
+                (asked, _) => asked,
+            };
             if let Some(attempt) = asked {
                 by(denial, attempt);
                 let attempt = Attempt { count: denial.count, ..attempt.clone() };
@@ -168,6 +179,22 @@ impl Named<'_> {
         by(&mut denial, attempt);
         Some(denial)
     }
+}
+
+/// Whether a denial is about a name that was asked for, and not about a connection.
+fn is_name(object: &str) -> bool {
+    object.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())
+}
+
+/// The resolver cannot see who asks; the gate sees who turns to it.
+fn by_one_of(denial: &mut Denial, asked: &[Attempt]) {
+    let more = asked.len().saturating_sub(ASKED_TOLD_MAX);
+    let told = asked.iter().take(ASKED_TOLD_MAX);
+    let mut programs: Vec<String> = told.map(|it| format!("`{}`", it.program)).collect();
+    if more > 0 {
+        programs.push(format!("{more} more programs"));
+    }
+    denial.reason = format!("{}; one of {} wanted it", denial.reason, programs.join(", "));
 }
 
 fn by(denial: &mut Denial, attempt: &Attempt) {

@@ -31,6 +31,8 @@ pub struct Attempts {
     pub refused: Vec<Attempt>,
     /// Decided by what arrived.
     pub made: Vec<Attempt>,
+    /// Who turned to the resolver, whatever for: one for each program.
+    pub asked: Vec<Attempt>,
     /// Refused ones beyond those.
     pub more: u32,
     /// Allowed ones for which no port could be opened any more.

@@ -23,6 +23,9 @@ use crate::sys::trace;
 
 /// Different attempts that are remembered one by one, of either kind.
 const ATTEMPTS_MAX: usize = 256;
+/// Different programs that are remembered to have asked for names.
+const ASKED_MAX: usize = 64;
+const PORT_DNS: u16 = 53;
 
 /// Where the run may connect to, and where it has tried to.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(super) struct Connects {
     egress: Option<EgressPlan>,
     refused: BTreeMap<(IpAddr, u16, Protocol, String), (i32, u32)>,
     made: BTreeMap<(IpAddr, u16), (String, i32, u32)>,
+    /// At any address: it is the same resolver. Which question was whose the kernel does not say.
+    asked: BTreeMap<String, Attempt>,
     more: u32,
     opens: Option<Opens>,
     unserved: u32,
@@ -49,6 +54,7 @@ impl Connects {
             egress,
             refused: BTreeMap::new(),
             made: BTreeMap::new(),
+            asked: BTreeMap::new(),
             more: 0,
             opens,
             unserved: 0,
@@ -86,6 +92,10 @@ impl Connects {
         let Some((address, port)) = read(task, address, length, call) else { return go_on() };
         match foresee(self.egress.as_ref(), address, port) {
             Foreseen::Own => go_on(),
+            Foreseen::Open if port == PORT_DNS => {
+                self.asked(task, address, call, question);
+                go_on()
+            }
             Foreseen::Open => {
                 self.made(task, address, port);
                 if call == Call::Connect
@@ -119,6 +129,22 @@ impl Connects {
         } else if self.made.len() < ATTEMPTS_MAX {
             let (program, process) = who(task);
             self.made.insert((address, port), (program, process, 1));
+        }
+    }
+
+    fn asked(&mut self, task: i32, address: IpAddr, call: Call, question: &Question) {
+        let (program, process) = who(task);
+        if let Some(known) = self.asked.get_mut(&program) {
+            known.count = known.count.saturating_add(1);
+        } else if self.asked.len() < ASKED_MAX {
+            let protocol = match call {
+                Call::Send => Some(Protocol::Udp),
+                Call::Connect => protocol(task, question.arguments),
+            };
+            let protocol = protocol.unwrap_or(Protocol::Udp);
+            let name = program.clone();
+            let attempt = Attempt { address, port: PORT_DNS, protocol, program, process, count: 1 };
+            self.asked.insert(name, attempt);
         }
     }
 
@@ -158,6 +184,7 @@ impl Connects {
         Attempts {
             refused: refused.collect(),
             made: made.collect(),
+            asked: self.asked.into_values().collect(),
             more: self.more,
             unserved: self.unserved,
         }
