@@ -410,6 +410,17 @@ pub(crate) struct Started {
     ledger: PathBuf,
 }
 
+/// A sandbox whose init is stopped.
+pub(crate) struct Unnoticed {
+    init: Pid,
+}
+
+impl Drop for Unnoticed {
+    fn drop(&mut self) {
+        kill(self.init, Signal::SIGCONT).expect("what is stopped has not ended");
+    }
+}
+
 impl Started {
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
@@ -417,6 +428,24 @@ impl Started {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
+    }
+
+    /// Kills the supervisor, and does not let the sandbox notice as long as what is given lives: a
+    /// machine with much else to do looks like that.
+    pub(crate) fn kill_unnoticed(mut self) -> Unnoticed {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = fs::read_to_string(children).unwrap();
+        let comm = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let init = children.split_whitespace().find(|it| comm(it) == "rung-init\n").unwrap();
+        let init = Pid::from_raw(init.parse().unwrap());
+        kill(init, Signal::SIGSTOP).unwrap();
+        self.signal(Signal::SIGKILL);
+        self.child.wait().unwrap();
+        Unnoticed { init }
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for a line of its output.

@@ -13,7 +13,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use rung::model::Status;
 
-use crate::harness::{Ended, LEVELS, Place, processes_with, put, spawn, tree, within};
+use crate::harness::{
+    Ended, LEVELS, Place, make_program, processes_with, put, spawn, tree, within,
+};
 
 /// How long a sandbox may live on without its supervisor.
 const ORPHAN_MAX: Duration = Duration::from_secs(1);
@@ -376,6 +378,41 @@ fn what_a_killed_run_made_of_a_protected_name_is_put_right_by_the_next() {
     assert!(place.records().iter().any(|it| it["kind"] == "quarantine"), "nobody was told");
 }
 
+/// The processes of a run end a moment after its supervisor.
+#[test]
+fn what_a_killed_run_still_makes_of_a_protected_name_is_put_right_as_well() {
+    let place = Place::new();
+    let name = place.workspace.join(".envrc");
+    let script = place.workspace.join("agent");
+    put(&script, "#!/bin/sh\necho ready\nwhile :; do : > .envrc; sleep 0.01; done\n");
+    make_program(&script);
+    let marker = place.root().to_str().unwrap();
+    for is_stopped in [false, true] {
+        let mut run = place.rung(3).words(&["./agent"]).start();
+        run.wait_for_line("ready");
+        within(ORPHAN_MAX, "it is made", || name.exists());
+        let mut unnoticed = Some(run.kill_unnoticed());
+        let mut next = place.rung(2).probe(&["exit", "0"]).start();
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!next.has_ended(), "the next run did not wait");
+        if !is_stopped {
+            unnoticed.take();
+        }
+        let ended = next.end(&place);
+        if is_stopped {
+            assert_eq!(ended.code(), 125);
+            assert!(ended.err.contains("processes of that run are still there"), "{}", ended.err);
+            unnoticed.take();
+            within(ORPHAN_MAX, "the sandbox ends", || processes_with(marker).is_empty());
+            place.rung(2).probe(&["exit", "0"]).end().exited(0);
+        } else {
+            ended.exited(0);
+        }
+        assert!(processes_with(marker).is_empty(), "somebody is left");
+        assert!(!name.exists(), "the protected name is still there");
+    }
+}
+
 #[test]
 fn an_empty_list_allows_nothing() {
     let place = Place::new();
@@ -458,7 +495,7 @@ fn a_level_above_the_ceiling_is_refused() {
 fn a_name_in_the_workspace_does_not_stand_for_a_program_of_the_system() {
     let place = Place::new();
     put(&place.workspace.join("true"), "#!/bin/sh\necho evil\n");
-    crate::harness::make_program(&place.workspace.join("true"));
+    make_program(&place.workspace.join("true"));
     let path = format!("{}:/usr/bin", place.workspace.display());
     let ended = place.rung(1).env("PATH", path).words(&["true"]).end();
     assert!(!ended.text().contains("evil"));

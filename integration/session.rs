@@ -6,10 +6,11 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rung::model::{Layer, Status};
 
-use crate::harness::{Ended, Place, Run, put};
+use crate::harness::{Ended, Place, Run, make_program, put};
 
 /// Kinds, modes and contents below a directory; the time of a directory is nobody's business.
 pub(crate) fn contents(directory: &Path) -> BTreeMap<PathBuf, String> {
@@ -170,6 +171,36 @@ fn a_file_that_both_sides_changed_is_left_alone_and_named() {
     // The control: somebody insists.
     assert_eq!(session(&place, &["apply", "s", "--overwrite"]).code(), 0);
     assert_eq!(read("src/lib.rs"), "by the session");
+}
+
+/// The processes of a run end a moment after its supervisor: until then it changes the session.
+#[test]
+fn nobody_applies_a_session_while_processes_of_a_killed_run_are_left() {
+    let place = Place::new();
+    started(&place, "3");
+    let script = place.workspace.join("agent");
+    put(&script, "#!/bin/sh\necho ready\nwhile :; do echo line >> log; sleep 0.01; done\n");
+    make_program(&script);
+    let apply = || place.rung_with(&["session", "apply", "s", "--accept", "all"]).start();
+    let unnoticed = || {
+        let mut run = inside(&place).words(&["./agent"]).start();
+        run.wait_for_line("ready");
+        run.kill_unnoticed()
+    };
+    let init = unnoticed();
+    let mut waiting = apply();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!waiting.has_ended(), "it did not wait");
+    drop(init);
+    assert_eq!(waiting.end(&place).code(), 0);
+    assert!(fs::read_to_string(place.workspace.join("log")).unwrap().starts_with("line\n"));
+    assert_eq!(status(&place), ["nothing has changed"], "somebody went on");
+    let init = unnoticed();
+    let ended = apply().end(&place);
+    assert_ne!(ended.code(), 0);
+    assert!(ended.err.contains("`s` is in use"), "{}", ended.err);
+    drop(init);
+    assert_eq!(apply().end(&place).code(), 0);
 }
 
 #[test]

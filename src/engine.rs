@@ -192,6 +192,9 @@ pub enum EngineError {
     OtherWorkspace { name: String, base: PathBuf },
     #[error("`{}` is a protected name that a run in `{}` changed, and it could not be put right: {why}; move it away or make it as it was, then try again", path.display(), workspace.display())]
     Unsettled { path: PathBuf, workspace: PathBuf, why: String },
+    /// Nor where a run that nobody supervises any more may still make something of them.
+    #[error("the supervisor of run {run} in `{}` was killed, and processes of that run are still there; wait until they have ended, or kill them, then try again", workspace.display())]
+    GoesOn { run: String, workspace: PathBuf },
 }
 
 /// The caller's umask; from here on, what rung writes is for its user alone.

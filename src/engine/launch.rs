@@ -181,9 +181,10 @@ fn carry_out(
     let filling = way_out.borrow_mut().filling(&plan)?;
     keeper.borrow_mut().fill(&credentials, &filling);
     let watch = RefCell::new(None);
-    let arm = || -> Result<(), WatchError> {
+    let arm = |init| -> Result<(), WatchError> {
         let state = &around.directories.state;
         let list = List {
+            init,
             watched: &in_place,
             guarded: &held,
             repositories: &repositories,
@@ -201,8 +202,12 @@ fn carry_out(
         gateway,
         filling,
         file_mask: around.file_mask,
-        before_start: &mut || {
-            arm().map_err(|error| error.to_string())?;
+        before_start: &mut |init| {
+            let locks = inside.and_then(|it| it.lock.as_ref());
+            for lock in locks.into_iter().chain(beside.and_then(Beside::lock)) {
+                lock.used_by(init).map_err(|error| error.to_string())?;
+            }
+            arm(init).map_err(|error| error.to_string())?;
             way_out.borrow_mut().ready()
         },
         judge: Judge {

@@ -208,6 +208,11 @@ impl Beside {
         self.layer.as_ref().map(|(layer, _)| layer)
     }
 
+    /// Of that layer, where it is this run's own.
+    pub(super) fn lock(&self) -> Option<&Lock> {
+        self.layer.as_ref()?.1.as_ref()
+    }
+
     /// Where the index of this checkout is.
     pub(super) fn own(&self) -> &Path {
         &self.repository.own

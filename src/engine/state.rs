@@ -60,6 +60,9 @@ pub(super) fn clean_up(
 /// Nothing runs where a protected name is known not to be as it should.
 pub(super) fn nothing_left_in(workspace: &Path, swept: &[Swept]) -> Result<(), EngineError> {
     let near = |it: &&Swept| lies_in(workspace, &it.workspace) || lies_in(&it.workspace, workspace);
+    if let Some(Swept { run, workspace, .. }) = swept.iter().filter(near).find(|it| it.goes_on) {
+        return Err(EngineError::GoesOn { run: run.clone(), workspace: workspace.clone() });
+    }
     let mut left = swept
         .iter()
         .filter(near)

@@ -40,6 +40,7 @@ use crate::plan::{ExecPlan, SandboxPlan, Table};
 use crate::sys::descriptor::{self, Identity};
 use crate::sys::process;
 use crate::sys::seccomp::{self, Question};
+use crate::sys::standing::Standing;
 use crate::sys::trace::{self, Stop};
 use crate::sys::xattr;
 
@@ -344,10 +345,10 @@ impl<'a> Gate<'a> {
             Err(Errno::E2BIG) => return Ok(Verdict::Fails(Errno::E2BIG)),
             result => result?,
         };
-        let mut standing = task::standing(task)?;
+        let mut standing = Standing::of(task)?;
         let process = task::process_of(task, standing)?;
         if process != task {
-            standing = task::standing(process)?;
+            standing = Standing::of(process)?;
         }
         let place = self.lineage.place(process, standing, self.init);
         let spelled = Arg::new(spelled).map_err(|_| Errno::EINVAL)?;

@@ -118,8 +118,9 @@ pub struct Launch<'a> {
     pub filling: Filling,
     /// Umask of the caller, which the command gets back.
     pub file_mask: u32,
-    /// Called once while the child builds its sandbox; the command starts only after it.
-    pub before_start: &'a mut dyn FnMut() -> Result<(), String>,
+    /// Called once, with the number of init, while that builds its sandbox; the command starts only
+    /// after it.
+    pub before_start: &'a mut dyn FnMut(i32) -> Result<(), String>,
     /// Asked about every program that is started, where the plan has a gate.
     pub judge: gate::Judge<'a>,
     /// Called once when the command may be starting: makes the decision record durable.
@@ -202,7 +203,7 @@ fn run_blocked(mut launch: Launch<'_>, signals: &OwnedFd) -> Result<Ended, Launc
     if let Some(ruleset) = ruleset {
         confine::add_host_rules(ruleset, &rules.host)?;
     }
-    (launch.before_start)().map_err(LaunchError::NotWatched)?;
+    (launch.before_start)(child.pid).map_err(LaunchError::NotWatched)?;
     let go = descriptor::write_all(wires.control.as_fd(), b"g");
     // A child that failed is gone already; its message says why.
     if let Err(errno) = go

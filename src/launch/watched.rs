@@ -8,8 +8,9 @@
 //! a run lives a marker file, locked by its supervisor, holds the lists; a supervisor that was
 //! killed leaves the marker behind, and the next start does its work. Where the index of the
 //! workspace's repository names another one at the end that it did not at the beginning, that one's
-//! `.git` is such a name too. One name that cannot be put
-//! right stops neither the others nor runs elsewhere.
+//! `.git` is such a name too. The processes of a killed supervisor's run end a moment later than it,
+//! so that moment is waited for first. One name that cannot be put right stops neither the others
+//! nor runs elsewhere.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -28,6 +29,7 @@ use super::linked::{self, Index};
 use super::quarantine::{self, Spot, below, c_name, hold, look};
 use crate::plan::Watched;
 use crate::sys::descriptor;
+use crate::sys::standing::Init;
 
 /// A protected object that was there when the run began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +51,16 @@ struct Marker {
     repositories: Option<Vec<PathBuf>>,
     #[serde(default)]
     index: Option<PathBuf>,
+    /// The run is over when this has ended, and not when its supervisor was killed.
+    #[serde(default)]
+    init: Option<Init>,
 }
 
 /// What a run is to leave as it was.
 #[derive(Debug, Clone, Copy)]
 pub struct List<'a> {
+    /// The number of its init, which is there by now.
+    pub init: i32,
     pub watched: &'a [Watched],
     pub guarded: &'a [Guarded],
     /// Tops of the repositories that the workspace's index names at the beginning; nothing where
@@ -104,6 +111,8 @@ pub struct Swept {
     pub run: String,
     pub workspace: PathBuf,
     pub settled: Settled,
+    /// Processes of it are still there, so nothing has been put right yet.
+    pub goes_on: bool,
 }
 
 /// The markers themselves could not be used.
@@ -128,7 +137,7 @@ pub fn arm(
     workspace: &Path,
     list: List<'_>,
 ) -> Result<Option<Watch>, WatchError> {
-    let List { watched, guarded, repositories, index } = list;
+    let List { init, watched, guarded, repositories, index } = list;
     if watched.is_empty() && guarded.is_empty() && repositories.is_none() {
         return Ok(None);
     }
@@ -155,6 +164,7 @@ pub fn arm(
         guarded: guarded.to_vec(),
         repositories: repositories.clone(),
         index: index.map(Path::to_owned),
+        init: Some(Init::of(init).map_err(|errno| failed(errno.into()))?),
     };
     let text = serde_json::to_vec(&marker).map_err(|error| failed(error.into()))?;
     file.write_all(&text).map_err(failed)?;
@@ -239,6 +249,10 @@ fn sweep_one(
         return Ok(None);
     };
     let mut settled = Settled::default();
+    if marker.init.is_some_and(|it| !it.ends()) {
+        let Marker { run, workspace, .. } = marker;
+        return Ok(Some(Swept { run, workspace, settled, goes_on: true }));
+    }
     match hold(&marker.workspace) {
         Ok(Some(base)) => put_right(state, &marker, &base, false, &mut settled),
         Ok(None) => {
@@ -252,7 +266,7 @@ fn sweep_one(
     if settled.left.is_empty() {
         forget(path)?;
     }
-    Ok(Some(Swept { run: marker.run, workspace: marker.workspace, settled }))
+    Ok(Some(Swept { run: marker.run, workspace: marker.workspace, settled, goes_on: false }))
 }
 
 /// Goes through all names, whatever becomes of one of them. Only at the end of a `live` run can
@@ -466,7 +480,9 @@ mod tests {
     }
 
     fn list_of<'a>(watched: &'a [Watched], guarded: &'a [Guarded]) -> List<'a> {
-        List { watched, guarded, repositories: &None, index: None }
+        // One that has ended, and that nobody asks how.
+        let init = std::process::Command::new("true").spawn().unwrap().id().cast_signed();
+        List { init, watched, guarded, repositories: &None, index: None }
     }
 
     struct Place {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sessions/NAME/session.json   the manifest, with a digest of itself
-//!               lock           held by a run, or by whoever changes the session
+//!               lock           held by a run, whose init it names, or by whoever changes the session
 //!               upper  work    the layer, and the overlay's own scratch
 //!               tree           the copy instead, where there can be no overlay
 //! ```
@@ -17,7 +17,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -30,6 +30,7 @@ use super::state::Moment;
 use super::{SessionError, copy, failed};
 use crate::model::{Arg, Digest, Level, Store};
 use crate::sys::descriptor;
+use crate::sys::standing::Init;
 
 pub const NAME_BYTES_MAX: usize = 64;
 /// A manifest is never longer.
@@ -38,6 +39,8 @@ const SCHEMA: u32 = 1;
 
 const MANIFEST: &str = "session.json";
 const LOCK: &str = "lock";
+/// Two numbers and their names.
+const INIT_BYTES_MAX: usize = 128;
 const APPLIED: &str = "applied.json";
 const UPPER: &str = "upper";
 const WORK: &str = "work";
@@ -122,7 +125,29 @@ pub(super) type Applied = BTreeMap<PathBuf, Moment>;
 /// As long as it lives, nobody else runs in the session or changes it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    path: PathBuf,
+    file: Flock<File>,
+}
+
+impl Lock {
+    /// Writes down whose processes use the session, by their init. These end a moment later than a
+    /// supervisor that is killed, and whoever has the lock next waits for that moment.
+    pub fn used_by(&self, init: i32) -> Result<(), SessionError> {
+        let failed = |error| failed("locking", &self.path)(error);
+        let init = Init::of(init).map_err(|errno| failed(errno.into()))?;
+        let text = serde_json::to_vec(&init).map_err(|error| failed(error.into()))?;
+        self.file.set_len(0).map_err(failed)?;
+        self.file.write_all_at(&text, 0).map_err(failed)
+    }
+
+    /// Whether nobody uses the session any more. What is no whole word was written by a machine that
+    /// stopped.
+    fn is_free(&self) -> Result<bool, SessionError> {
+        let mut text = [0; INIT_BYTES_MAX];
+        let count = self.file.read_at(&mut text, 0).map_err(failed("locking", &self.path))?;
+        let init = text.get(..count).and_then(|it| serde_json::from_slice::<Init>(it).ok());
+        Ok(init.is_none_or(Init::ends))
+    }
 }
 
 impl Sessions {
@@ -428,6 +453,7 @@ pub(super) fn is_private(facts: &fs::Metadata) -> Result<(), String> {
 fn lock(directory: &Path, name: &str, wait: bool) -> Result<Lock, SessionError> {
     let path = directory.join(LOCK);
     let file = OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)
@@ -436,11 +462,12 @@ fn lock(directory: &Path, name: &str, wait: bool) -> Result<Lock, SessionError> 
         .open(&path)
         .map_err(failed("locking", &path))?;
     let how = if wait { FlockArg::LockExclusive } else { FlockArg::LockExclusiveNonblock };
-    match Flock::lock(file, how) {
-        Ok(file) => Ok(Lock { _file: file }),
-        Err((_, Errno::EWOULDBLOCK)) => Err(SessionError::Busy { name: name.to_owned() }),
-        Err((_, errno)) => Err(failed("locking", &path)(errno.into())),
-    }
+    let lock = match Flock::lock(file, how) {
+        Ok(file) => Lock { path, file },
+        Err((_, Errno::EWOULDBLOCK)) => return Err(SessionError::Busy { name: name.to_owned() }),
+        Err((_, errno)) => return Err(failed("locking", &path)(errno.into())),
+    };
+    if lock.is_free()? { Ok(lock) } else { Err(SessionError::Busy { name: name.to_owned() }) }
 }
 
 impl Session {

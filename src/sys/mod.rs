@@ -21,7 +21,7 @@ pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod route;
 pub(crate) mod seccomp;
-
+pub(crate) mod standing;
 pub(crate) mod terminal;
 pub(crate) mod trace;
 pub(crate) mod xattr;

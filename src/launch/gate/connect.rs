@@ -19,6 +19,7 @@ use super::task;
 use crate::model::{Attempt, Attempts, Protocol};
 use crate::plan::egress::{EgressPlan, Foreseen, foresee};
 use crate::sys::seccomp::{self, Question};
+use crate::sys::standing::Standing;
 use crate::sys::trace;
 
 /// Different attempts that are remembered one by one, of either kind.
@@ -199,7 +200,7 @@ fn who(task: i32) -> (String, i32) {
 }
 
 fn process(task: i32) -> Result<i32, Errno> {
-    task::process_of(task, task::standing(task)?)
+    task::process_of(task, Standing::of(task)?)
 }
 
 /// What the socket speaks. `None` where it cannot be told, or is neither.

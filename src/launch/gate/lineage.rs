@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::task::{self, Standing};
 use crate::model::{Ancestor, Caller};
+use crate::sys::standing::Standing;
 
 /// Programs that are remembered above one; what is above these is cut off.
 const DEPTH_MAX: usize = 32;
@@ -69,7 +69,7 @@ impl Lineage {
             if at == init {
                 break;
             }
-            match task::standing(at) {
+            match Standing::of(at) {
                 Ok(found) => standing = found,
                 Err(_) => break,
             }
@@ -91,7 +91,7 @@ impl Lineage {
         self.known.insert(process, Known { started, node: Arc::new(node) });
         if self.known.len() > self.sweep_at.max(KNOWN_MAX) {
             let is_there =
-                |pid: i32, started| task::standing(pid).is_ok_and(|it| it.started == started);
+                |pid: i32, started| Standing::of(pid).is_ok_and(|it| it.started == started);
             self.known.retain(|pid, it| is_there(*pid, it.started));
             self.sweep_at = self.known.len() * 2;
         }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_process_is_below_what_it_was_and_a_number_used_again_is_not() {
         let mut lineage = Lineage::default();
-        let standing = |started| Standing { parent: INIT, threads: 1, started };
+        let standing = |started| Standing { has_ended: false, parent: INIT, threads: 1, started };
         let first = lineage.place(10, standing(5), INIT);
         assert_eq!((names(&first), first.caller().cut), (vec![], false));
         lineage.started(10, 5, program("sh"), &first);
@@ -146,17 +146,18 @@ mod tests {
     #[test]
     fn a_child_that_has_started_nothing_runs_what_its_parent_runs() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let here = task::standing(own).unwrap();
+        let here = Standing::of(own).unwrap();
         let mut lineage = Lineage::default();
         lineage.started(own, here.started, program("make"), &Place::default());
-        let child = Standing { parent: own, threads: 1, started: here.started + 1 };
+        let child =
+            Standing { has_ended: false, parent: own, threads: 1, started: here.started + 1 };
         assert_eq!(names(&lineage.place(-7, child, INIT)), ["make"]);
     }
 
     #[test]
     fn a_line_that_is_too_long_is_cut_and_says_so() {
         let mut lineage = Lineage::default();
-        let standing = Standing { parent: INIT, threads: 1, started: 5 };
+        let standing = Standing { has_ended: false, parent: INIT, threads: 1, started: 5 };
         for _ in 0..3 * DEPTH_MAX {
             let place = lineage.place(10, standing, INIT);
             lineage.started(10, 5, program("env"), &place);

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::model::Arg;
+use crate::sys::standing::Standing;
 use crate::sys::{descriptor, trace};
 
 /// A path is never longer (`PATH_MAX`), its NUL byte included.
@@ -23,8 +24,6 @@ const PAGE: usize = 4096;
 const PAGES_KEPT: usize = 16;
 const STACK_KEPT: usize = 16 * PAGE;
 const POINTER: usize = size_of::<u64>();
-/// `/proc/PID/stat`, whose longest part is a name of 16 bytes.
-const STAT_BYTES_MAX: usize = 1024;
 
 /// The memory of a task that waits for an answer, page by page.
 #[derive(Default)]
@@ -287,34 +286,6 @@ pub(super) fn as_path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }
 
-/// What `/proc/PID/stat` says of a task's place among the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) parent: i32,
-    pub(super) threads: u32,
-    /// In ticks since boot: with it a number cannot be taken for the next task that gets it.
-    pub(super) started: u64,
-}
-
-pub(super) fn standing(task: i32) -> Result<Standing, Errno> {
-    let from = descriptor::open_at(descriptor::HERE, &file(task, "stat")?, libc::O_RDONLY, 0)?;
-    let mut bytes = [0; STAT_BYTES_MAX];
-    let count = descriptor::read(from.as_fd(), &mut bytes)?;
-    parse_standing(bytes.get(..count).unwrap_or_default()).ok_or(Errno::EBADMSG)
-}
-
-/// The name in parentheses may hold anything, parentheses and spaces too.
-fn parse_standing(line: &[u8]) -> Option<Standing> {
-    let end = line.iter().rposition(|it| *it == b')')?;
-    let rest = std::str::from_utf8(line.get(end + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    // Counted as proc(5) does, the first one here is the third: state.
-    let parent = fields.nth(1)?.parse().ok()?;
-    let threads = fields.nth(15)?.parse().ok()?;
-    let started = fields.nth(1)?.parse().ok()?;
-    Some(Standing { parent, threads, started })
-}
-
 /// The process that a thread belongs to.
 pub(super) fn process_of(task: i32, standing: Standing) -> Result<i32, Errno> {
     if standing.threads <= 1 {
@@ -331,17 +302,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_cannot_forge_the_fields_behind_it() {
-        let line = b"42 (a) S 1 (b) S) R 7 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 3 0 9001 0";
-        let found = parse_standing(line).unwrap();
-        assert_eq!(found, Standing { parent: 7, threads: 3, started: 9001 });
-        assert_eq!(parse_standing(b"42 (a) R 7"), None);
-    }
-
-    #[test]
     fn this_process_has_a_standing() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let found = standing(own).unwrap();
+        let found = Standing::of(own).unwrap();
         assert_eq!(found.parent, nix::unistd::getppid().as_raw());
         assert_eq!(process_of(own, found).unwrap(), own);
     }
