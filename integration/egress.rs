@@ -98,14 +98,14 @@ fn any_other_name_does_not_exist_and_is_never_asked_for() {
         let ended = probe(&place, &["fetch", name, &port]).end();
         assert_eq!(ended.code(), NO_NAME);
         denied(&ended, name, "no destination of the profile means it");
-        asked(&ended, name, &place, "udp");
+        denied(&ended, name, &format!("; `{}` asked for names", place.probe.display()));
     }
     assert_eq!(net.questions(), Vec::<String>::new());
 }
 
-/// The resolver does not see who asks, so what is not certain is not said.
+/// The resolver does not see who asks: what is said of a program is what the gate saw of it.
 #[test]
-fn a_name_that_several_programs_can_have_asked_for_is_laid_to_none_of_them() {
+fn a_name_that_several_programs_can_have_asked_for_is_laid_to_no_single_one() {
     let net = Net::new();
     let place = net.place("");
     let script = place.workspace.join("ask");
@@ -115,9 +115,9 @@ fn a_name_that_several_programs_can_have_asked_for_is_laid_to_none_of_them() {
     make_program(&script);
     let ended = place.rung(3).words(&["./ask"]).end().exited(0);
     for name in ["one.test", "two.test"] {
-        denied(&ended, name, "; one of `");
-        denied(&ended, name, "`/usr/bin/getent`");
         denied(&ended, name, &format!("`{probe}`"));
+        denied(&ended, name, "`/usr/bin/getent`");
+        denied(&ended, name, " asked for names");
     }
     assert!(ended.records.iter().all(|it| it["kind"] != "connect"), "{:?}", ended.records);
 }
@@ -147,13 +147,18 @@ fn a_port_that_is_not_listed_is_closed_and_so_is_an_address_without_a_name() {
     assert_eq!(ended.code(), RESET);
     let object = format!("198.18.1.200:{port}");
     denied(&ended, &object, "no destination of the profile means it");
-    asked(&ended, &object, &place, "tcp");
+    connected(&ended, &object, &place, "tcp", "connected to it");
     assert_eq!(net.connections(), 0);
 }
 
 /// The ledger says which program and process wanted this.
 #[track_caller]
 fn asked(ended: &Ended, object: &str, place: &Place, protocol: &str) {
+    connected(ended, object, place, protocol, "wanted it");
+}
+
+#[track_caller]
+fn connected(ended: &Ended, object: &str, place: &Place, protocol: &str, did: &str) {
     let records = ended.records.iter().filter(|it| it["kind"] == "connect");
     let found: Vec<_> = records.filter(|it| it["object"] == object).collect();
     let [record] = found.as_slice() else { panic!("`{object}`: {found:?}") };
@@ -162,7 +167,7 @@ fn asked(ended: &Ended, object: &str, place: &Place, protocol: &str) {
     assert!(record["process"].as_i64().unwrap() > 1, "{record}");
     let denial = ended.outcome().denials.iter().find(|it| it.object == object).unwrap();
     assert_eq!(record["count"], denial.count);
-    let wanted = format!("`{}` wanted it", place.probe.display());
+    let wanted = format!("`{}` {did}", place.probe.display());
     assert!(denial.reason.contains(&wanted), "{}", denial.reason);
 }
 

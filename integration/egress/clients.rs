@@ -75,7 +75,7 @@ fn check(shop: &Shop, client: &Client<'_>) {
     let at_the_name = started.elapsed();
     assert_ne!(ended.code(), 0, "{name}: {}", ended.text());
     denied(&ended, "b.test", "no destination of the profile means it");
-    denied(&ended, "b.test", "wanted it");
+    denied(&ended, "b.test", "` asked for names");
     assert_eq!(shop.net.questions(), Vec::<String>::new(), "{name}: the name was asked for");
     let started = Instant::now();
     let ended = run(shop, &to(host, 4, family));

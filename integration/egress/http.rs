@@ -6,7 +6,7 @@
 
 use super::denied;
 use super::network::{BODY, Net, Says, V4, probe};
-use crate::harness::{Ended, Place};
+use crate::harness::{Ended, Place, make_program, put};
 
 const READING: &str = "methods = [\"GET\", \"HEAD\"]";
 
@@ -101,7 +101,11 @@ pub(super) fn whatever_is_more_than_reading_is_refused_and_recorded() {
         let ended = say(&place, "r.test", net.port, &lines);
         assert!(ended.text().contains("HTTP/1.1 403 Forbidden"), "{lines}: {}", ended.text());
         assert!(ended.text().contains(says), "{lines}: {}", ended.text());
-        denied(&ended, &format!("{method} r.test:{}", net.port), says);
+        let object = format!("{method} r.test:{}", net.port);
+        denied(&ended, &object, says);
+        denied(&ended, &object, &format!("; `{}` connected to it", place.probe.display()));
+        let records = ended.records.iter().filter(|it| it["kind"] == "connect");
+        assert_eq!(records.filter(|it| it["object"] == object).count(), 1, "{lines}");
         assert_eq!(net.connections(), 0, "{lines}");
         let control = say(&place, "a.test", net.port, &lines);
         assert!(control.text().contains("200 OK"), "{lines}: {}", control.text());
@@ -111,6 +115,37 @@ pub(super) fn whatever_is_more_than_reading_is_refused_and_recorded() {
     let ended = say(&place, "r.test", net.port, "CONNECT {host} HTTP/1.1\nHost: {host}\n\n");
     denied(&ended, &format!("CONNECT r.test:{}", net.port), "a tunnel");
     assert_eq!(net.connections(), 0);
+}
+
+/// The gateway sees requests and not programs; the gate sees who connects.
+#[test]
+fn a_request_is_laid_to_everybody_who_connected_to_where_it_went() {
+    let net = Net::new();
+    let place = place(&net, READING);
+    let script = place.workspace.join("both");
+    let (probe, port) = (place.probe.display(), net.port);
+    let text = format!(
+        "#!/bin/bash\n{probe} -- fetch r.test {port}\nexec 3<>/dev/tcp/r.test/{port}\n\
+         printf 'DELETE / HTTP/1.1\\r\\nHost: r.test:{port}\\r\\n\\r\\n' >&3\n\
+         head -1 <&3\nexit 0\n"
+    );
+    put(&script, &text);
+    make_program(&script);
+    let ended = place.rung(3).words(&["./both"]).end().exited(0);
+    assert!(ended.text().contains("403 Forbidden"), "{} {}", ended.text(), ended.err);
+    let object = format!("DELETE r.test:{port}");
+    let programs = ["/usr/bin/bash".to_owned(), place.probe.display().to_string()];
+    let mut found: Vec<_> = ended.records.iter().filter(|it| it["object"] == object).collect();
+    found.retain(|it| it["kind"] == "connect");
+    let mut named: Vec<_> = found.iter().map(|it| it["program"].as_str().unwrap()).collect();
+    // Of each family there may be one.
+    named.sort_unstable();
+    named.dedup();
+    let mut expected: Vec<&str> = programs.iter().map(String::as_str).collect();
+    expected.sort_unstable();
+    assert_eq!(named, expected);
+    let both = expected.join("`, `");
+    denied(&ended, &object, &format!("; `{both}` connected to it"));
 }
 
 /// A path by whatever spelling: the server sees the one that was decided about, or nothing.

@@ -18,8 +18,8 @@ use crate::plan::egress::{EgressPlan, Foreseen, RANGE_PORTS_MAX, TRUST_BYTES_MAX
 /// Refused attempts that are told one by one; each has a record in any case.
 const TOLD_MAX: usize = 64;
 
-/// Programs that are named where one of several must have asked for a name.
-const ASKED_TOLD_MAX: usize = 4;
+/// Programs that a denial names; all are in the records.
+const PROGRAMS_TOLD_MAX: usize = 4;
 
 /// Without a gateway where the plan has no way out.
 #[derive(Debug)]
@@ -98,20 +98,19 @@ impl WayOut {
         let named = Named { level, egress: egress.as_ref(), names };
         let mut seen = Seen { denials, traffic, notes, records: Vec::new(), leases };
         for denial in &mut seen.denials {
-            let asked = attempts.made.iter().find(|it| named.object(it) == denial.object);
-            let asked = match (asked, attempts.asked.as_slice()) {
-                (None, [asked]) if is_name(&denial.object) => Some(asked),
-                (None, several @ [_, ..]) if is_name(&denial.object) => {
-                    by_one_of(denial, several);
-                    None
-                }
-                (asked, _) => asked,
-            };
-            if let Some(attempt) = asked {
-                by(denial, attempt);
-                let attempt = Attempt { count: denial.count, ..attempt.clone() };
-                seen.records.push(record(run, &denial.object, attempt));
+            // Of a request it begins with the method.
+            let at = denial.object.rsplit(' ').next();
+            let tried: Vec<&Attempt> =
+                attempts.made.iter().filter(|it| Some(&*named.object(it)) == at).collect();
+            let programs: BTreeSet<&String> = tried.iter().map(|it| &it.program).collect();
+            if !programs.is_empty() {
+                by(denial, programs, "connected to it");
+            } else if !attempts.asked.is_empty() && is_name(&denial.object) {
+                // The resolver cannot see who asks; the gate sees who turns to it.
+                by(denial, attempts.asked.iter().collect(), "asked for names");
             }
+            let object = &denial.object;
+            seen.records.extend(tried.into_iter().map(|it| record(run, object, it.clone())));
         }
         for denial in attempts.refused.iter().take(TOLD_MAX).filter_map(|it| named.denial(it)) {
             // A name has an address of each family.
@@ -176,7 +175,7 @@ impl Named<'_> {
             denial.allow_with = None;
             "use TCP, to a listed host; no datagram leaves a run".clone_into(&mut denial.next);
         }
-        by(&mut denial, attempt);
+        by(&mut denial, BTreeSet::from([&attempt.program]), "wanted it");
         Some(denial)
     }
 }
@@ -186,19 +185,15 @@ fn is_name(object: &str) -> bool {
     object.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())
 }
 
-/// The resolver cannot see who asks; the gate sees who turns to it.
-fn by_one_of(denial: &mut Denial, asked: &[Attempt]) {
-    let more = asked.len().saturating_sub(ASKED_TOLD_MAX);
-    let told = asked.iter().take(ASKED_TOLD_MAX);
-    let mut programs: Vec<String> = told.map(|it| format!("`{}`", it.program)).collect();
+/// Names the programs that it can have been by what was seen of them.
+fn by(denial: &mut Denial, programs: BTreeSet<&String>, did: &str) {
+    let more = programs.len().saturating_sub(PROGRAMS_TOLD_MAX);
+    let mut told: Vec<String> =
+        programs.into_iter().take(PROGRAMS_TOLD_MAX).map(|it| format!("`{it}`")).collect();
     if more > 0 {
-        programs.push(format!("{more} more programs"));
+        told.push(format!("{more} more programs"));
     }
-    denial.reason = format!("{}; one of {} wanted it", denial.reason, programs.join(", "));
-}
-
-fn by(denial: &mut Denial, attempt: &Attempt) {
-    denial.reason = format!("{}; `{}` wanted it", denial.reason, attempt.program);
+    denial.reason = format!("{}; {} {did}", denial.reason, told.join(", "));
 }
 
 fn record(run: &str, object: &str, attempt: Attempt) -> Record {

@@ -161,7 +161,8 @@ pub struct Tally {
     pub count: u64,
 }
 
-/// A connection that was refused, and who wanted it. The refusal itself is a denial.
+/// Connections of one program to where connections were refused. The refusals themselves are
+/// denials; where the gateway refused by what arrived, it may have let others of these pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connect {
     pub run: String,

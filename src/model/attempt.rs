@@ -31,8 +31,8 @@ pub struct Attempts {
     pub refused: Vec<Attempt>,
     /// Decided by what arrived.
     pub made: Vec<Attempt>,
-    /// Who turned to the resolver, whatever for: one for each program.
-    pub asked: Vec<Attempt>,
+    /// Programs that were seen turning to the resolver, whatever for.
+    pub asked: Vec<String>,
     /// Refused ones beyond those.
     pub more: u32,
     /// Allowed ones for which no port could be opened any more.

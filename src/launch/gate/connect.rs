@@ -7,7 +7,7 @@
 //! as by a closed port, and is remembered with the program that asked, which nobody can see any more
 //! once the kernel has made a packet of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -33,9 +33,9 @@ const PORT_DNS: u16 = 53;
 pub(super) struct Connects {
     egress: Option<EgressPlan>,
     refused: BTreeMap<(IpAddr, u16, Protocol, String), (i32, u32)>,
-    made: BTreeMap<(IpAddr, u16), (String, i32, u32)>,
+    made: BTreeMap<(IpAddr, u16, String), (i32, u32)>,
     /// At any address: it is the same resolver. Which question was whose the kernel does not say.
-    asked: BTreeMap<String, Attempt>,
+    asked: BTreeSet<String>,
     more: u32,
     opens: Option<Opens>,
     unserved: u32,
@@ -55,7 +55,7 @@ impl Connects {
             egress,
             refused: BTreeMap::new(),
             made: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            asked: BTreeSet::new(),
             more: 0,
             opens,
             unserved: 0,
@@ -94,7 +94,9 @@ impl Connects {
         match foresee(self.egress.as_ref(), address, port) {
             Foreseen::Own => go_on(),
             Foreseen::Open if port == PORT_DNS => {
-                self.asked(task, address, call, question);
+                if self.asked.len() < ASKED_MAX {
+                    self.asked.insert(who(task).0);
+                }
                 go_on()
             }
             Foreseen::Open => {
@@ -125,27 +127,12 @@ impl Connects {
     }
 
     fn made(&mut self, task: i32, address: IpAddr, port: u16) {
-        if let Some((_, _, count)) = self.made.get_mut(&(address, port)) {
+        let (program, process) = who(task);
+        let key = (address, port, program);
+        if let Some((_, count)) = self.made.get_mut(&key) {
             *count = count.saturating_add(1);
         } else if self.made.len() < ATTEMPTS_MAX {
-            let (program, process) = who(task);
-            self.made.insert((address, port), (program, process, 1));
-        }
-    }
-
-    fn asked(&mut self, task: i32, address: IpAddr, call: Call, question: &Question) {
-        let (program, process) = who(task);
-        if let Some(known) = self.asked.get_mut(&program) {
-            known.count = known.count.saturating_add(1);
-        } else if self.asked.len() < ASKED_MAX {
-            let protocol = match call {
-                Call::Send => Some(Protocol::Udp),
-                Call::Connect => protocol(task, question.arguments),
-            };
-            let protocol = protocol.unwrap_or(Protocol::Udp);
-            let name = program.clone();
-            let attempt = Attempt { address, port: PORT_DNS, protocol, program, process, count: 1 };
-            self.asked.insert(name, attempt);
+            self.made.insert(key, (process, 1));
         }
     }
 
@@ -179,13 +166,13 @@ impl Connects {
         let refused = self.refused.into_iter().map(|((address, port, protocol, program), it)| {
             Attempt { address, port, protocol, program, process: it.0, count: it.1 }
         });
-        let made = self.made.into_iter().map(|((address, port), (program, process, count))| {
+        let made = self.made.into_iter().map(|((address, port, program), (process, count))| {
             Attempt { address, port, protocol: Protocol::Tcp, program, process, count }
         });
         Attempts {
             refused: refused.collect(),
             made: made.collect(),
-            asked: self.asked.into_values().collect(),
+            asked: self.asked.into_iter().collect(),
             more: self.more,
             unserved: self.unserved,
         }
