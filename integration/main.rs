@@ -24,6 +24,7 @@ mod run;
 mod session;
 mod session_limits;
 mod session_names;
+mod session_race;
 mod shell;
 mod signals;
 mod streams;

@@ -2,6 +2,9 @@
 //!
 //! The first bytes of a stream are copied, which is quickest for the short ones; what goes on after
 //! that goes through a pipe and never enters this process (`splice(2)`).
+//!
+//! Two sides that are open and silent may stay so as long as the run lives: a shell on another machine
+//! waits for its user. How many connections there are at once is bounded.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};

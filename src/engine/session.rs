@@ -482,6 +482,13 @@ pub(super) fn recover(
     for it in &recovered {
         let act = acts.open(&it.id)?;
         record_act(ledger, around, SessionVerb::Recover, &act, &it.left)?;
+        // A rollback is the host's change. The session may be gone, and what it is not told only
+        // counts as one.
+        if act.of.is_none()
+            && let Ok(session) = sessions(around).open(&it.session)
+        {
+            session.remember(&it.written)?;
+        }
     }
     Ok(recovered)
 }

@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::carry::{Hand, Step, changed_at, ordered};
+use super::carry::{Hand, Step, Written, ordered, turning};
 use super::changes::Change;
 use super::place::{Object, Sort, Tree, behind, in_spite_of_mode, names, remove_all};
 use super::state::{Moment, State};
@@ -78,6 +78,7 @@ pub struct Recovered {
     pub back: bool,
     /// What the host has changed meanwhile; it was left alone.
     pub left: Vec<PathBuf>,
+    pub(crate) written: Written,
 }
 
 /// Ends the work before a change on disk, as a crash would.
@@ -117,16 +118,32 @@ impl Acts {
         make_directory(&directory.join(OBJECTS))?;
         let held = hold(&directory, id)?;
         let mut steps = Vec::new();
+        let mut changed = Vec::new();
         for change in changes {
             for path in change.paths() {
                 interrupt().map_err(failed("keeping", path))?;
-                let before = keep(&base, path, &directory)?;
                 // What was renamed is gone under its old name, whatever the layer has there.
                 let renamed = change.from.as_deref() == Some(path);
-                let after = if renamed { State::Absent } else { keep(&layer, path, &directory)? };
+                let (before, found) = keep(&base, path, &directory)?;
+                let seen = if renamed { change.from_seen } else { change.seen };
+                let is_as_seen = match before {
+                    State::Directory { .. } => seen.is_some(),
+                    State::Absent | State::File { .. } | State::Link { .. } | State::Special => {
+                        found == seen
+                    }
+                };
+                if !is_as_seen {
+                    changed.push(base.path.join(path));
+                }
+                let after = if renamed { State::Absent } else { keep(&layer, path, &directory)?.0 };
                 let after = not_older(&before, after, at);
                 steps.push(Step { path: word(path)?, before, after });
             }
+        }
+        // Between being compared and being kept.
+        if !changed.is_empty() {
+            self.remove(id)?;
+            return Err(SessionError::Changed { paths: changed });
         }
         let manifest = &session.manifest;
         let act = Act {
@@ -140,9 +157,14 @@ impl Acts {
             steps: ordered(steps),
         };
         write(&directory, &act, interrupt)?;
-        self.carry_out(&act, &base, interrupt)?;
+        let mut written = Written::new();
+        let result = self.carry_out(&act, &base, interrupt, &mut written);
         drop(held);
-        after_apply(session, &layer, &base, &act)?;
+        if let Err(error) = result {
+            session.remember(&written)?;
+            return Err(error);
+        }
+        after_apply(session, &layer, &act, &written)?;
         Ok(act)
     }
 
@@ -167,6 +189,7 @@ impl Acts {
             staging: &self.directory.join(of),
             id,
             interrupt: &mut || Ok(()),
+            written: &mut Written::new(),
         };
         let changed = not_as_left(&mut hand, &steps)?;
         if !changed.is_empty() {
@@ -193,7 +216,7 @@ impl Acts {
             ..undone
         };
         write(&directory, &act, interrupt)?;
-        self.carry_out(&act, &base, interrupt)?;
+        self.carry_out(&act, &base, interrupt, &mut Written::new())?;
         drop(held);
         Ok(act)
     }
@@ -203,6 +226,7 @@ impl Acts {
         act: &Act,
         base: &Tree,
         interrupt: Interrupt<'_>,
+        written: &mut Written,
     ) -> Result<(), SessionError> {
         let directory = self.directory.join(&act.id);
         let objects = directory.join(OBJECTS);
@@ -218,6 +242,7 @@ impl Acts {
             staging: &directory,
             id: &act.id,
             interrupt: &mut may_go_on,
+            written,
         };
         let failure = match hand.carry_out(&act.steps) {
             Ok(left) if left.is_empty() => return finish(&directory, interrupt),
@@ -230,11 +255,17 @@ impl Acts {
         // A disk that is full, a file that the host has just changed: all of it, or nothing.
         mark(&directory, BACK)?;
         let steps = ordered(act.steps.iter().map(Step::inverse).collect());
+        let id = &act.id;
         let mut back =
-            Hand { tree: base, objects: &objects, staging: &directory, id: &act.id, interrupt };
-        back.carry_out(&steps).map_err(failed("taking back", &act.base))?;
-        finish(&directory, interrupt)?;
-        Err(failure)
+            Hand { tree: base, objects: &objects, staging: &directory, id, interrupt, written };
+        let left = back.carry_out(&steps).map_err(failed("taking back", &act.base))?;
+        if left.is_empty() {
+            finish(&directory, interrupt)?;
+            return Err(failure);
+        }
+        // The next start tries again: it may have been the matter of a moment.
+        let paths = left.iter().map(|it| act.base.join(it)).collect();
+        Err(SessionError::HalfBack { why: Box::new(failure), paths })
     }
 
     /// Carries on, or back, what was interrupted.
@@ -267,17 +298,19 @@ impl Acts {
             } else {
                 act.steps.clone()
             };
+            let mut written = Written::new();
             let mut hand = Hand {
                 tree: &base,
                 objects: &directory.join(OBJECTS),
                 staging: &directory,
                 id: &id,
                 interrupt,
+                written: &mut written,
             };
             let left = hand.carry_out(&steps).map_err(failed("finishing", &act.base))?;
             finish(&directory, interrupt)?;
             drop(held);
-            all.push(Recovered { id, session: act.session, back, left });
+            all.push(Recovered { id, session: act.session, back, left, written });
         }
         Ok(all)
     }
@@ -377,11 +410,12 @@ fn base(act: &Act) -> Result<Tree, SessionError> {
 
 /// The paths that are not as a finished act left them.
 fn not_as_left(hand: &mut Hand<'_>, steps: &[Step]) -> Result<Vec<PathBuf>, SessionError> {
+    let turning = turning(steps);
     let mut changed = Vec::new();
     for step in steps {
         let path = step.path();
-        let found = hand.state(path).map_err(failed("comparing", path))?;
-        if !found.is_same(&step.before) {
+        let found = hand.state(path, &turning).map_err(failed("comparing", path))?;
+        if !found.is_some_and(|(it, _)| it.is_same(&step.before)) {
             changed.push(hand.tree.path.join(path));
         }
     }
@@ -395,8 +429,12 @@ fn file_digest(state: &State) -> Option<&Digest> {
     }
 }
 
-/// What lies at a path, with what its file says kept among the objects.
-fn keep(tree: &Tree, path: &Path, directory: &Path) -> Result<State, SessionError> {
+/// What lies at a path and when it last changed, with what its file says kept among the objects.
+fn keep(
+    tree: &Tree,
+    path: &Path,
+    directory: &Path,
+) -> Result<(State, Option<Moment>), SessionError> {
     let found = tree.look(path).map_err(failed("keeping", path))?;
     let is_file = |it: &Object| it.sort() == Sort::File;
     if let Some(object) = found.as_ref().filter(|it| is_file(it))
@@ -429,7 +467,7 @@ fn keep(tree: &Tree, path: &Path, directory: &Path) -> Result<State, SessionErro
             .and_then(|()| fs::rename(&unfinished, objects.join(digest.to_string())))
             .map_err(failed("keeping", path))?;
     }
-    Ok(state)
+    Ok((state, found.map(|it| Moment::changed(&it.facts))))
 }
 
 /// A run chooses the times of its files. One whose contents have changed is not older than what it
@@ -508,20 +546,10 @@ fn finish(directory: &Path, interrupt: Interrupt<'_>) -> Result<(), SessionError
 fn after_apply(
     session: &Session,
     layer: &Tree,
-    base: &Tree,
     act: &Act,
+    written: &Written,
 ) -> Result<(), SessionError> {
-    let mut applied = session.applied()?;
-    // With the directory of each path, which every change in it changes.
-    let paths = act.steps.iter().map(Step::path);
-    let directories = paths.clone().filter_map(Path::parent);
-    for path in paths.chain(directories) {
-        match changed_at(base, path).map_err(failed("looking at", path))? {
-            Some(at) => applied.insert(path.to_owned(), at),
-            None => applied.remove(path),
-        };
-    }
-    session.set_applied(&applied)?;
+    session.remember(written)?;
     if session.manifest.backend != Backend::Overlay {
         return Ok(());
     }
@@ -535,6 +563,19 @@ fn after_apply(
 }
 
 impl Session {
+    /// Remembers what an act of this session, finished or taken back, has written to the tree: it is no
+    /// change of the host's.
+    pub(crate) fn remember(&self, written: &Written) -> Result<(), SessionError> {
+        let mut applied = self.applied()?;
+        for (path, at) in written {
+            match at {
+                Some(at) => applied.insert(path.clone(), *at),
+                None => applied.remove(path),
+            };
+        }
+        self.set_applied(&applied)
+    }
+
     /// Takes everything at or below these paths out of the layer. `_lock` shows that no run uses it.
     /// Returns those at which there was something.
     pub fn drop_paths(

@@ -5,20 +5,22 @@
 //! anything else that the host has changed it, and then it is left alone. So the same list can be
 //! carried out again after a crash at any point, and its inverse takes it back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
+use nix::fcntl::{RenameFlags, renameat, renameat2};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::place::{Object, Tree, behind, in_spite_of_mode};
+use super::place::{Object, Tree, behind, in_spite_of_mode, look_in};
 use super::risk;
 use super::state::{Moment, State, set_attributes};
 use crate::model::Arg;
@@ -54,7 +56,13 @@ pub(super) struct Hand<'a> {
     pub(super) id: &'a str,
     /// Called before each change on disk; an error ends the work there, as a crash would.
     pub(super) interrupt: &'a mut dyn FnMut() -> io::Result<()>,
+    /// Gets what came to be.
+    pub(super) written: &'a mut Written,
 }
+
+/// When the file system says that what rung put at a path has last changed; nothing where it took away
+/// what was there. Of a directory in which something was put or taken away, too.
+pub(crate) type Written = BTreeMap<PathBuf, Option<Moment>>;
 
 /// The steps in an order in which each can be done: what stands in the way of something else goes
 /// first, then directories from the outside in, then files, then whatever else goes from the
@@ -94,59 +102,72 @@ fn is_object(path: &Path) -> bool {
 }
 
 impl Hand<'_> {
-    /// What lies at a path now.
-    pub(super) fn state(&self, path: &Path) -> io::Result<State> {
-        State::of(self.tree.look(path)?.as_ref(), None)
+    /// What lies at a path now, and when that last changed; nothing where something else has the place
+    /// of a directory above it. Where the act itself puts that there or takes it away (`turning`),
+    /// nothing lies behind it.
+    pub(super) fn state(
+        &self,
+        path: &Path,
+        turning: &BTreeSet<PathBuf>,
+    ) -> io::Result<Option<(State, Option<Moment>)>> {
+        match self.tree.reach(path) {
+            Ok(found) => {
+                let at = found.as_ref().map(|it| Moment::changed(&it.facts));
+                Ok(Some((State::of(found.as_ref(), None)?, at)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                let by_us = path.ancestors().skip(1).any(|it| turning.contains(it));
+                Ok(by_us.then_some((State::Absent, None)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// Whether the step is done already; nothing if it can be neither.
-    fn place_in(&self, step: &Step) -> io::Result<Option<bool>> {
-        let found = self.state(step.path())?;
+    /// How far the step has come.
+    fn progress(&self, step: &Step, turning: &BTreeSet<PathBuf>) -> io::Result<Progress> {
+        let Some((found, at)) = self.state(step.path(), turning)? else {
+            return Ok(Progress::Foreign);
+        };
         let directories = |a: &State, b: &State| {
             matches!((a, b), (State::Directory { .. }, State::Directory { .. }))
         };
         if found.is_same(&step.after) {
-            return Ok(Some(true));
+            return Ok(Progress::Done(at));
         }
         // One directory is as good as another until the end, when it gets its mode. What it is made
         // with is not that mode where the file mask takes some of it.
         if directories(&found, &step.after) {
-            return Ok(Some(true));
+            return Ok(Progress::Done(at));
         }
         // Between taking one kind of thing away and putting another there.
         let halfway = found == State::Absent && step.after != State::Absent;
         if found.is_same(&step.before) || (halfway && half_done(step)) {
-            return Ok(Some(false));
+            return Ok(Progress::ToDo(at));
         }
-        Ok(None)
+        Ok(Progress::Foreign)
     }
 
     /// Carries out what is not done yet; returns what the host has changed and was left alone.
     pub(super) fn carry_out(&mut self, steps: &[Step]) -> io::Result<Vec<PathBuf>> {
-        let mut left = Vec::new();
+        let turning = turning(steps);
+        let mut left = BTreeSet::new();
         let mut directories = BTreeSet::new();
         for (number, step) in steps.iter().enumerate() {
-            self.forget_unfinished(step, number)?;
-            match self.place_in(step)? {
-                Some(true) => continue,
-                Some(false) => {}
-                None => {
-                    left.push(step.path().to_owned());
-                    continue;
+            match self.carry_out_one(step, number, &turning) {
+                Ok(true) => {
+                    directories.insert(step.path().parent().unwrap_or(Path::new("")).to_owned());
                 }
-            }
-            match self.one(step, number) {
-                Ok(()) => {}
-                Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => {
-                    left.push(step.path().to_owned());
-                    continue;
+                Ok(false) => {}
+                Err(error) if is_by_the_host(&error) => {
+                    left.insert(step.path().to_owned());
                 }
                 Err(error) => return Err(error),
             }
-            directories.insert(step.path().parent().unwrap_or(Path::new("")).to_owned());
         }
         for step in steps.iter().rev() {
-            self.finish_directory(step)?;
+            if !self.finish_directory(step)? {
+                left.insert(step.path().to_owned());
+            }
         }
         for directory in directories {
             // It may have been removed by a later step.
@@ -154,38 +175,62 @@ impl Hand<'_> {
             let sync = || File::open(behind(held.as_fd()))?.sync_all();
             in_spite_of_mode(held.as_fd(), sync)?;
         }
-        Ok(left)
+        Ok(left.into_iter().collect())
     }
 
-    fn one(&mut self, step: &Step, number: usize) -> io::Result<()> {
-        let (parent, name) = self.tree.spot(step.path())?;
-        in_spite_of_mode(parent.as_fd(), || self.one_in(&parent, &name, step, number))
-    }
-
-    fn one_in(
+    /// Whether something was left to do.
+    fn carry_out_one(
         &mut self,
-        parent: &OwnedFd,
-        name: &CString,
         step: &Step,
         number: usize,
-    ) -> io::Result<()> {
+        turning: &BTreeSet<PathBuf>,
+    ) -> io::Result<bool> {
+        self.forget_unfinished(step, number)?;
+        match self.progress(step, turning)? {
+            Progress::ToDo(at) => self.one(step, number, at).map(|()| true),
+            Progress::Done(at) => {
+                self.written.insert(step.path().to_owned(), at);
+                Ok(false)
+            }
+            Progress::Foreign => Err(by_the_host()),
+        }
+    }
+
+    fn one(&mut self, step: &Step, number: usize, at: Option<Moment>) -> io::Result<()> {
+        let (parent, name) = self.tree.spot(step.path())?;
+        let spot = Spot { parent: &parent, name: &name, number, at };
+        in_spite_of_mode(parent.as_fd(), || self.one_in(spot, step))?;
+        let above = Object::of(parent.try_clone()?)?;
+        let above_path = step.path().parent().unwrap_or(Path::new(""));
+        self.written.insert(step.path().to_owned(), spot.found()?);
+        self.written.insert(above_path.to_owned(), Some(Moment::changed(&above.facts)));
+        Ok(())
+    }
+
+    fn one_in(&mut self, spot: Spot<'_>, step: &Step) -> io::Result<()> {
+        let Spot { parent, name, .. } = spot;
         let in_the_way = match (&step.before, &step.after) {
             (State::Directory { .. }, State::Directory { .. }) => return Ok(()),
             (State::Directory { .. }, _) => true,
             (_, State::Directory { .. }) => step.before != State::Absent,
             _ => false,
         };
+        let mut spot = spot;
         if in_the_way || step.after == State::Absent {
             (self.interrupt)()?;
+            spot.is_as_found()?;
             remove(parent, name, &step.before)?;
+            spot.at = None;
         }
         match &step.after {
             State::Absent => Ok(()),
             State::Directory { mode, .. } => {
                 (self.interrupt)()?;
                 // Writable until everything is in it.
-                descriptor::make_directory(parent.as_raw_fd(), name, *mode | 0o700)?;
-                Ok(())
+                match descriptor::make_directory(parent.as_raw_fd(), name, *mode | 0o700) {
+                    Err(Errno::EEXIST) => Err(by_the_host()),
+                    result => Ok(result?),
+                }
             }
             State::File { digest, mode, modified, attributes, .. } => {
                 let from = self.objects.join(digest.to_string());
@@ -201,12 +246,12 @@ impl Hand<'_> {
                     new.flush()?;
                     new.sync_all()
                 };
-                self.put(parent, name, number, &make)
+                self.put(spot, &make)
             }
             State::Link { target } => {
                 let target = target.as_os_str().to_owned();
                 let make = |path: &Path| std::os::unix::fs::symlink(&target, path);
-                self.put(parent, name, number, &make)
+                self.put(spot, &make)
             }
             State::Special => Err(Errno::EOPNOTSUPP.into()),
         }
@@ -214,34 +259,27 @@ impl Hand<'_> {
 
     /// Makes something aside and gives it its name, which takes that away from what had it. Rung's
     /// own state is aside; only where that is another file system, the directory itself.
-    fn put(
-        &mut self,
-        parent: &OwnedFd,
-        name: &CString,
-        number: usize,
-        make: &dyn Fn(&Path) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn put(&mut self, spot: Spot<'_>, make: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+        let Spot { parent, number, .. } = spot;
         let staged = self.staging.join(format!("staged-{number}"));
         (self.interrupt)()?;
         make(&staged)?;
         (self.interrupt)()?;
-        let at = nix::fcntl::AT_FDCWD;
-        match nix::fcntl::renameat(at, &staged, parent, name.as_c_str()) {
-            Err(Errno::EXDEV) => {}
-            result => return Ok(result?),
-        }
+        let Err(error) = spot.take(nix::fcntl::AT_FDCWD, staged.as_os_str()) else { return Ok(()) };
         fs::remove_file(&staged)?;
-        let aside = self.aside(number);
-        (self.interrupt)()?;
-        if let Err(error) = make(&behind(parent.as_fd()).join(&aside)) {
-            // Taking the act back goes by other numbers, so it would not find this.
-            return match unlinkat(parent, OsStr::new(&aside), UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => Err(error),
-                Err(errno) => Err(errno.into()),
-            };
+        if error.raw_os_error() != Some(libc::EXDEV) {
+            return Err(error);
         }
+        let aside = self.aside(number);
+        // Taking the act back goes by other numbers, so it would not find what is left here.
+        let gone = |error| match unlinkat(parent, OsStr::new(&aside), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => error,
+            Err(errno) => errno.into(),
+        };
         (self.interrupt)()?;
-        Ok(nix::fcntl::renameat(parent, OsStr::new(&aside), parent, name.as_c_str())?)
+        make(&behind(parent.as_fd()).join(&aside)).map_err(gone)?;
+        (self.interrupt)()?;
+        spot.take(parent.as_fd(), OsStr::new(&aside)).map_err(gone)
     }
 
     /// A name that is rung's for as long as the act is not finished.
@@ -259,25 +297,106 @@ impl Hand<'_> {
         if !matches!(step.after, State::File { .. } | State::Link { .. }) {
             return Ok(());
         }
-        let Ok((parent, _)) = self.tree.spot(step.path()) else { return Ok(()) };
+        let (parent, _) = match self.tree.spot(step.path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result?,
+        };
         let aside = self.aside(number);
         let gone = || Ok(unlinkat(&parent, OsStr::new(&aside), UnlinkatFlags::NoRemoveDir)?);
         forget(in_spite_of_mode(parent.as_fd(), gone))
     }
 
-    /// Gives a directory its mode and attributes, when nothing is put into it any more.
-    fn finish_directory(&mut self, step: &Step) -> io::Result<()> {
-        let State::Directory { attributes, .. } = &step.after else { return Ok(()) };
-        let Some(found) = self.tree.look(step.path())? else { return Ok(()) };
+    /// Gives a directory its mode and attributes, when nothing is put into it any more. False where
+    /// the host has something else in its place.
+    fn finish_directory(&mut self, step: &Step) -> io::Result<bool> {
+        let State::Directory { attributes, mode } = &step.after else { return Ok(true) };
+        let Some(found) = self.tree.look(step.path())? else { return Ok(false) };
         let state = State::of(Some(&found), None)?;
-        if state.is_same(&step.after) || !matches!(state, State::Directory { .. }) {
-            return Ok(());
+        if state.is_same(&step.after) {
+            return Ok(true);
+        }
+        if !matches!(state, State::Directory { .. }) {
+            return Ok(false);
         }
         (self.interrupt)()?;
         set_attributes(&found, attributes)?;
-        let State::Directory { mode, .. } = &step.after else { return Ok(()) };
-        fs::set_permissions(behind(found.held.as_fd()), Permissions::from_mode(*mode))
+        fs::set_permissions(behind(found.held.as_fd()), Permissions::from_mode(*mode))?;
+        let now = Object::of(OwnedFd::from(found.held))?;
+        self.written.insert(step.path().to_owned(), Some(Moment::changed(&now.facts)));
+        Ok(true)
     }
+}
+
+/// Paths at which a directory takes the place of something else, or the other way round.
+pub(super) fn turning(steps: &[Step]) -> BTreeSet<PathBuf> {
+    let turns =
+        |it: &&Step| half_done(it) && it.before != State::Absent && it.after != State::Absent;
+    steps.iter().filter(turns).map(|it| it.path().to_owned()).collect()
+}
+
+/// What one meets in a tree that somebody else changes at the same time.
+fn is_by_the_host(error: &io::Error) -> bool {
+    use io::ErrorKind::{DirectoryNotEmpty, IsADirectory, NotADirectory};
+    matches!(error.kind(), DirectoryNotEmpty | IsADirectory | NotADirectory)
+        || matches!(error.get_ref(), Some(it) if it.is::<ByTheHost>())
+}
+
+/// Where one step is carried out.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    parent: &'a OwnedFd,
+    name: &'a CString,
+    /// Of the step.
+    number: usize,
+    /// When what was found there last changed; nothing if nothing was.
+    at: Option<Moment>,
+}
+
+impl Spot<'_> {
+    fn found(&self) -> io::Result<Option<Moment>> {
+        let found = look_in(self.parent.as_fd(), OsStr::from_bytes(self.name.to_bytes()))?;
+        Ok(found.map(|it| Moment::changed(&it.facts)))
+    }
+
+    /// The host may have written to it since, and would lose that. What it does between this look and
+    /// the call after it is lost: no call of the kernel's compares and replaces.
+    fn is_as_found(&self) -> io::Result<()> {
+        if self.found()? == self.at { Ok(()) } else { Err(by_the_host()) }
+    }
+
+    /// Gives it what lies at another name; what comes to be where nothing was stays.
+    fn take(&self, from: impl AsFd, made: &OsStr) -> io::Result<()> {
+        self.is_as_found()?;
+        let flags = match self.at {
+            None => RenameFlags::RENAME_NOREPLACE,
+            Some(_) => RenameFlags::empty(),
+        };
+        match renameat2(&from, made, self.parent, self.name.as_c_str(), flags) {
+            // Not every file system knows the flag (rename(2)).
+            Err(Errno::EINVAL) if self.at.is_none() => {
+                Ok(renameat(&from, made, self.parent, self.name.as_c_str())?)
+            }
+            Err(Errno::EEXIST) => Err(by_the_host()),
+            result => Ok(result?),
+        }
+    }
+}
+
+/// How far a step has come.
+enum Progress {
+    /// With when what is there last changed, here and below.
+    Done(Option<Moment>),
+    ToDo(Option<Moment>),
+    /// The host has put something else there.
+    Foreign,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("somebody else has changed it")]
+struct ByTheHost;
+
+fn by_the_host() -> io::Error {
+    io::Error::other(ByTheHost)
 }
 
 /// Whether a step takes one thing away before it puts another there.
@@ -298,12 +417,6 @@ fn remove(parent: &OwnedFd, name: &CString, what: &State) -> io::Result<()> {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
-}
-
-/// What has this name in a directory of the tree, as the file system says when it last changed.
-pub(super) fn changed_at(tree: &Tree, path: &Path) -> io::Result<Option<Moment>> {
-    let found = tree.look(path)?;
-    Ok(found.map(|it| Moment::changed(&it.facts)))
 }
 
 fn time(moment: Moment) -> SystemTime {

@@ -49,6 +49,12 @@ pub struct Change {
     pub verdict: Verdict,
     /// The host has changed it as well since the session began.
     pub both: bool,
+    /// When what the tree has at `path`, and at `from`, last changed, as it was compared. A directory
+    /// changes with every name in it, so that of one says nothing.
+    #[serde(skip)]
+    pub(crate) seen: Option<Moment>,
+    #[serde(skip)]
+    pub(crate) from_seen: Option<Moment>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -326,6 +332,7 @@ impl Walk<'_> {
                     })
             }
         };
+        let seen = before.map(|it| Moment::changed(&it.facts));
         let (before, after) = (before.map(looking).transpose()?, after.map(looking).transpose()?);
         let mut risks = risks(path, kind, before.as_ref(), after.as_ref());
         if attributes {
@@ -336,8 +343,18 @@ impl Walk<'_> {
         }
         risks.sort_unstable();
         let verdict = risks.iter().map(|it| it.verdict()).max().unwrap_or(Verdict::Allow);
-        let change =
-            Change { path: path.to_owned(), kind, from: None, before, after, risks, verdict, both };
+        let change = Change {
+            path: path.to_owned(),
+            kind,
+            from: None,
+            before,
+            after,
+            risks,
+            verdict,
+            both,
+            seen,
+            from_seen: None,
+        };
         self.found.insert(path.to_owned(), change);
         Ok(())
     }
@@ -459,6 +476,7 @@ fn renames(found: &mut Vec<Change>, layer: &Tree, base: &Tree) -> Result<(), Ses
             let verdict = change.risks.iter().map(|it| it.verdict()).max();
             change.verdict = verdict.unwrap_or(Verdict::Allow);
             change.before = old.before;
+            change.from_seen = old.seen;
             change.from = Some(old.path);
         }
     }

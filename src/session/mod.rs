@@ -93,6 +93,11 @@ pub enum SessionError {
     TornAct { id: String, why: String },
     #[error("nothing was changed, because the host is not as it was left:\n{}", listed(paths))]
     Changed { paths: Vec<PathBuf> },
+    #[error(
+        "{why}\nthese could not be put back, because somebody else changed them meanwhile; the next `rung session` command tries again, and leaves what it cannot:\n{}",
+        listed(paths)
+    )]
+    HalfBack { why: Box<SessionError>, paths: Vec<PathBuf> },
     #[error("`{}` cannot be given back: {why}", path.display())]
     Unsupported { path: PathBuf, why: String },
 }

@@ -64,16 +64,29 @@ impl Tree {
         if inside.as_os_str().is_empty() {
             return self.root.try_clone();
         }
-        Ok(beneath(self.root.as_fd(), inside, OFlag::O_DIRECTORY)?)
+        beneath(self.root.as_fd(), inside, OFlag::O_DIRECTORY)
+            .map_err(|errno| blocked(inside, errno))
     }
 
     /// What lies at `inside`, not following it; nothing if there is no such name, or if a
     /// directory on the way is not one.
     pub(super) fn look(&self, inside: &Path) -> io::Result<Option<Object>> {
+        match self.reach(inside) {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+            result => result,
+        }
+    }
+
+    /// The same, but what lies behind something that is no directory cannot be said not to be there:
+    /// in a tree that somebody else changes, that may last for a moment only. An error then.
+    pub(super) fn reach(&self, inside: &Path) -> io::Result<Option<Object>> {
         if inside.as_os_str().is_empty() {
             return Object::of(self.root.try_clone()?).map(Some);
         }
-        found(beneath(self.root.as_fd(), inside, OFlag::O_NOFOLLOW))
+        match beneath(self.root.as_fd(), inside, OFlag::O_NOFOLLOW) {
+            Err(errno @ (Errno::ENOTDIR | Errno::ELOOP)) => Err(blocked(inside, errno)),
+            result => found(result),
+        }
     }
 
     /// The directory of `inside`, and the name in it.
@@ -123,6 +136,16 @@ fn step_by_step(from: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedFd, E
         held = Some(open(at, part.as_ref(), flags)?);
     }
     held.ok_or(Errno::ENOENT)
+}
+
+fn blocked(inside: &Path, errno: Errno) -> io::Error {
+    match errno {
+        Errno::ENOTDIR | Errno::ELOOP => io::Error::new(
+            io::ErrorKind::NotADirectory,
+            format!("`{}` leads through something that is no directory", super::shown(inside)),
+        ),
+        errno => errno.into(),
+    }
 }
 
 /// Nothing is an answer; everything else that fails is a failure.

@@ -458,8 +458,100 @@ fn a_failure_in_the_middle_takes_everything_back() {
     let failed = place.acts.apply_until(&session, &all, "A1", NOW, &mut sabotage);
     assert!(failed.is_err());
     assert_eq!(tree(&place.base), before);
-    drop(lock);
     assert_eq!(place.acts.recover().unwrap(), []);
+    // What was taken back is no change of the host's.
+    let all = place.changes(&session);
+    assert_eq!(all.iter().filter(|it| it.both).count(), 0);
+    place.acts.apply(&session, &lock, &all, "A2", NOW).unwrap();
+    assert_eq!(fs::read(place.base.join("a")).unwrap(), b"changed\n");
+}
+
+/// The host writes to a file before each of the changes of an apply: whatever becomes of the apply,
+/// that is what the file says.
+#[test]
+fn what_the_host_writes_while_an_apply_goes_on_is_not_lost() {
+    if !makes_layers() {
+        return;
+    }
+    let (mut at, mut refused) = (0, 0);
+    loop {
+        let place = place();
+        let session = everything(&place);
+        let all = place.changes(&session);
+        let names = ["edited", "gone", "new/moved", "removed/a/b"];
+        let name = names.get(at % names.len()).unwrap();
+        let file = place.base.join(name);
+        let mut count = 0;
+        let mut written = false;
+        let mut write = || {
+            count += 1;
+            // Nobody writes to a file of a directory that is not there.
+            if count > at && !written && file.parent().unwrap().exists() {
+                written = true;
+                fs::write(&file, "by the host\n").unwrap();
+            }
+            Ok(())
+        };
+        let result = place.acts.apply_until(&session, &all, "A1", NOW, &mut write);
+        if count <= at {
+            result.unwrap();
+            break;
+        }
+        refused += usize::from(result.is_err());
+        if written {
+            let found = fs::read(&file);
+            assert!(found.is_ok_and(|it| it == b"by the host\n"), "{name} at {at}: {result:?}");
+        }
+        let staged = |it: &fs::DirEntry| it.file_name().to_str().unwrap().starts_with("staged");
+        let act = fs::read_dir(place.state.join("acts/A1")).into_iter().flatten();
+        assert_eq!(act.flatten().filter(staged).count(), 0, "at {at}");
+        at += 1;
+    }
+    assert!(at > 40 && refused > 20, "{at}, {refused} of them refused");
+    println!("the host wrote before each of {at} changes; {refused} applies were taken back");
+}
+
+/// A directory of the tree is something else while an act is taken back: what is behind it is not
+/// believed to be gone, and the next start goes on.
+#[test]
+fn what_cannot_be_reached_is_not_taken_for_done() {
+    if !makes_layers() {
+        return;
+    }
+    let place = place();
+    place.put("d/first", "before\n");
+    place.put("d/second", "before\n");
+    let session = place.session();
+    fs::write(upper(&session, "d/new"), "new\n").unwrap();
+    whiteout(&session, "d/first");
+    whiteout(&session, "d/second");
+    let all = place.changes(&session);
+    let before = tree(&place.base);
+    let directory = place.base.join("d");
+    let aside = place.state.join("aside");
+    let mut swap = || {
+        if directory.join("new").exists() && !aside.exists() {
+            fs::rename(&directory, &aside).unwrap();
+            symlink("/usr", &directory).unwrap();
+        }
+        Ok(())
+    };
+    let result = place.acts.apply_until(&session, &all, "A1", NOW, &mut swap);
+    let Err(SessionError::HalfBack { paths, .. }) = &result else { panic!("{result:?}") };
+    assert_eq!(paths, &["d/first", "d/new", "d/second"].map(|it| place.base.join(it)));
+    fs::remove_file(&directory).unwrap();
+    fs::rename(&aside, &directory).unwrap();
+    let [recovered] = place.acts.recover().unwrap().try_into().unwrap();
+    assert!(recovered.back && recovered.left.is_empty(), "{recovered:?}");
+    assert_eq!(tree(&place.base), before);
+    // The same for a deletion on the way there.
+    fs::rename(&directory, &aside).unwrap();
+    symlink("/usr", &directory).unwrap();
+    let result = place.acts.apply_until(&session, &all, "A2", NOW, &mut || Ok(()));
+    assert!(matches!(&result, Err(SessionError::Changed { .. })), "{result:?}");
+    fs::remove_file(&directory).unwrap();
+    fs::rename(&aside, &directory).unwrap();
+    assert_eq!(tree(&place.base), before);
 }
 
 #[test]
