@@ -6,21 +6,20 @@
 //! carried out again after a crash at any point, and its inverse takes it back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, renameat, renameat2};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::place::{Object, Tree, behind, in_spite_of_mode, look_in};
+use super::place::{Object, Tree, behind, c_string, in_spite_of_mode, look_in};
 use super::risk;
 use super::state::{Moment, State, set_attributes};
 use crate::model::Arg;
@@ -265,7 +264,9 @@ impl Hand<'_> {
         (self.interrupt)()?;
         make(&staged)?;
         (self.interrupt)()?;
-        let Err(error) = spot.take(nix::fcntl::AT_FDCWD, staged.as_os_str()) else { return Ok(()) };
+        let Err(error) = spot.take(descriptor::HERE, &c_string(staged.as_os_str())?) else {
+            return Ok(());
+        };
         fs::remove_file(&staged)?;
         if error.raw_os_error() != Some(libc::EXDEV) {
             return Err(error);
@@ -279,7 +280,7 @@ impl Hand<'_> {
         (self.interrupt)()?;
         make(&behind(parent.as_fd()).join(&aside)).map_err(gone)?;
         (self.interrupt)()?;
-        spot.take(parent.as_fd(), OsStr::new(&aside)).map_err(gone)
+        spot.take(parent.as_raw_fd(), &c_string(OsStr::new(&aside))?).map_err(gone)
     }
 
     /// A name that is rung's for as long as the act is not finished.
@@ -365,20 +366,20 @@ impl Spot<'_> {
     }
 
     /// Gives it what lies at another name; what comes to be where nothing was stays.
-    fn take(&self, from: impl AsFd, made: &OsStr) -> io::Result<()> {
+    fn take(&self, from: RawFd, made: &CStr) -> io::Result<()> {
         self.is_as_found()?;
-        let flags = match self.at {
-            None => RenameFlags::RENAME_NOREPLACE,
-            Some(_) => RenameFlags::empty(),
+        let parent = self.parent.as_raw_fd();
+        let over = || descriptor::rename(from, made, parent, self.name);
+        let result = match self.at {
+            Some(_) => over(),
+            None => match descriptor::rename_new(from, made, parent, self.name) {
+                // Not every file system can promise that (rename(2)).
+                Err(Errno::EINVAL) => over(),
+                Err(Errno::EEXIST) => return Err(by_the_host()),
+                result => result,
+            },
         };
-        match renameat2(&from, made, self.parent, self.name.as_c_str(), flags) {
-            // Not every file system knows the flag (rename(2)).
-            Err(Errno::EINVAL) if self.at.is_none() => {
-                Ok(renameat(&from, made, self.parent, self.name.as_c_str())?)
-            }
-            Err(Errno::EEXIST) => Err(by_the_host()),
-            result => Ok(result?),
-        }
+        Ok(result?)
     }
 }
 

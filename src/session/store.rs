@@ -425,7 +425,7 @@ pub(super) fn make_directory(path: &Path) -> Result<(), SessionError> {
 
 fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
     let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL);
-    descriptor::rename_new(&name(from)?, &name(to)?)
+    descriptor::rename_new(descriptor::HERE, &name(from)?, descriptor::HERE, &name(to)?)
 }
 
 fn check_name(name: &str) -> Result<(), SessionError> {

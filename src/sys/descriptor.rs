@@ -305,10 +305,15 @@ pub(crate) fn rename(directory: RawFd, name: &CStr, into: RawFd, to: &CStr) -> R
     rename_by(0, [(directory, name), (into, to)])
 }
 
-/// `renameat2(2)` that replaces nothing: `EEXIST` where the new name is taken. Both names are absolute
-/// or start from the working directory.
-pub(crate) fn rename_new(name: &CStr, to: &CStr) -> Result<(), Errno> {
-    rename_by(libc::RENAME_NOREPLACE, [(HERE, name), (HERE, to)])
+/// `renameat2(2)` that replaces nothing: `EEXIST` where the new name is taken, and `EINVAL` where the
+/// file system cannot promise it.
+pub(crate) fn rename_new(
+    directory: RawFd,
+    name: &CStr,
+    into: RawFd,
+    to: &CStr,
+) -> Result<(), Errno> {
+    rename_by(libc::RENAME_NOREPLACE, [(directory, name), (into, to)])
 }
 
 fn rename_by(flags: u32, [from, to]: [(RawFd, &CStr); 2]) -> Result<(), Errno> {
