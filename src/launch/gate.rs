@@ -310,6 +310,7 @@ impl<'a> Gate<'a> {
             return seccomp::refuse(listener, id, Errno::EACCES);
         };
         seccomp::go_on(listener, id)?;
+        self.connects.started();
         if let Some(program) = Ancestor::of(&expected.fact) {
             self.lineage.started(call.process, call.started, program, &call.place);
         }
@@ -501,6 +502,7 @@ impl<'a> Gate<'a> {
 
     /// The kernel has loaded an image, and nothing of it has run.
     fn behind_exec(&mut self, task: i32) {
+        self.connects.started();
         // A thread that is not its process's first takes over the number of the first.
         let alone = self.seized.len() == 1 && self.seized.contains_key(&task);
         let before = if alone { task } else { trace::number_before(task).unwrap_or(task) };

@@ -26,6 +26,8 @@ use crate::sys::trace;
 const ATTEMPTS_MAX: usize = 256;
 /// Different programs that are remembered to have asked for names.
 const ASKED_MAX: usize = 64;
+/// Tasks whose programs are remembered.
+const PROGRAMS_MAX: usize = 256;
 const PORT_DNS: u16 = 53;
 
 /// Where the run may connect to, and where it has tried to.
@@ -36,6 +38,9 @@ pub(super) struct Connects {
     made: BTreeMap<(IpAddr, u16, String), (i32, u32)>,
     /// At any address: it is the same resolver. Which question was whose the kernel does not say.
     asked: BTreeSet<String>,
+    /// What tasks run, by their numbers, until something is started. A number that comes round to another
+    /// task before that is taken for the first one's.
+    programs: BTreeMap<i32, String>,
     more: u32,
     opens: Option<Opens>,
     unserved: u32,
@@ -56,10 +61,16 @@ impl Connects {
             refused: BTreeMap::new(),
             made: BTreeMap::new(),
             asked: BTreeSet::new(),
+            programs: BTreeMap::new(),
             more: 0,
             opens,
             unserved: 0,
         }
+    }
+
+    /// Some task runs another program from here on.
+    pub(super) fn started(&mut self) {
+        self.programs.clear();
     }
 
     pub(super) fn connect(
@@ -94,8 +105,9 @@ impl Connects {
         match foresee(self.egress.as_ref(), address, port) {
             Foreseen::Own => go_on(),
             Foreseen::Open if port == PORT_DNS => {
+                let program = self.program(task);
                 if self.asked.len() < ASKED_MAX {
-                    self.asked.insert(who(task).0);
+                    self.asked.insert(program);
                 }
                 go_on()
             }
@@ -127,13 +139,24 @@ impl Connects {
     }
 
     fn made(&mut self, task: i32, address: IpAddr, port: u16) {
-        let (program, process) = who(task);
-        let key = (address, port, program);
+        let key = (address, port, self.program(task));
         if let Some((_, count)) = self.made.get_mut(&key) {
             *count = count.saturating_add(1);
         } else if self.made.len() < ATTEMPTS_MAX {
-            self.made.insert(key, (process, 1));
+            self.made.insert(key, (process(task).unwrap_or(task), 1));
         }
+    }
+
+    /// Where the program of a task lies.
+    fn program(&mut self, task: i32) -> String {
+        if self.programs.len() >= PROGRAMS_MAX {
+            self.programs.clear();
+        }
+        let program = self.programs.entry(task).or_insert_with(|| {
+            let program = task::link(task, "exe").map(|it| it.display().to_string());
+            program.unwrap_or_else(|_| "(unknown)".to_owned())
+        });
+        program.clone()
     }
 
     /// Whether it is an attempt at all.
@@ -149,12 +172,11 @@ impl Connects {
         if protocol == Protocol::Udp && call == Call::Connect && (is_name || port == 0) {
             return false;
         }
-        let (program, process) = who(task);
-        let key = (address, port, protocol, program);
+        let key = (address, port, protocol, self.program(task));
         if let Some((_, count)) = self.refused.get_mut(&key) {
             *count = count.saturating_add(1);
         } else if self.refused.len() < ATTEMPTS_MAX {
-            self.refused.insert(key, (process, 1));
+            self.refused.insert(key, (process(task).unwrap_or(task), 1));
         } else {
             self.more = self.more.saturating_add(1);
         }
@@ -177,13 +199,6 @@ impl Connects {
             unserved: self.unserved,
         }
     }
-}
-
-/// The program and the process of a task.
-fn who(task: i32) -> (String, i32) {
-    let program = task::link(task, "exe").map(|it| it.display().to_string());
-    let process = process(task).unwrap_or(task);
-    (program.unwrap_or_else(|_| "(unknown)".to_owned()), process)
 }
 
 fn process(task: i32) -> Result<i32, Errno> {
