@@ -272,6 +272,13 @@ not_match = ["probe exit 0"]
         self.run(command)
     }
 
+    /// Another program, outside.
+    pub(crate) fn outside_program(&self, program: &str, words: &[&str]) -> Run<'_> {
+        let mut command = Command::new(program);
+        command.args(words);
+        self.run(command)
+    }
+
     /// Fills in the names of this place.
     pub(crate) fn fill_in(&self, text: &str) -> String {
         let tcp6 = self.canaries.tcp6.as_ref().map(|it| it.local_addr().unwrap().port());

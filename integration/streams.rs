@@ -1,12 +1,14 @@
 //! The three streams that a command gets from its caller: what lies behind them is no way out.
 
 use std::fs::File;
-use std::io::Read;
-use std::process::Stdio;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::pty::openpty;
 
-use crate::harness::{LEVELS, Place, Run, spawn};
+use crate::harness::{LEVELS, Place, Run, has_by_chance, make_program, put, spawn};
+use crate::session::session;
 
 /// The probe's answer where a descriptor is no terminal.
 const ENOTTY: i32 = 25;
@@ -109,4 +111,68 @@ fn no_command_holds_the_users_terminal() {
             assert_eq!(code, Some(ENOTTY), "descriptor {number} at level {level}");
         }
     }
+}
+
+/// What somebody sees who types this on a terminal of the command's own.
+fn typed(mut run: Run<'_>, keys: &str) -> String {
+    let (mut user, program) = terminal();
+    let mut command = Command::new("/usr/bin/setsid");
+    // Who does not understand the keys waits for more.
+    command.args(["--ctty", "--wait", "timeout", "--foreground", "20"]);
+    command.arg(run.command.get_program()).args(run.command.get_args()).env_clear();
+    command.envs(run.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(&run.place.workspace);
+    let stream = || Stdio::from(program.try_clone().unwrap());
+    run.command = command;
+    run.command.stdin(stream()).stdout(stream()).stderr(stream());
+    user.write_all(keys.as_bytes()).unwrap();
+    let mut child = spawn(&mut run.command);
+    drop((run, program));
+    let mut text = Vec::new();
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = user.read(&mut bytes) {
+        text.extend_from_slice(&bytes[..count]);
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(child.wait().unwrap().success(), "{text}");
+    text
+}
+
+/// A session's files are shown to a person by `less`, whatever they say, and whatever the caller's
+/// variables name: an agent may have written both.
+#[test]
+fn a_diff_that_is_paged_on_a_terminal_does_nothing_to_it_and_starts_nothing() {
+    if !has_by_chance("less", Path::new("/usr/bin/less").exists()) {
+        return;
+    }
+    let place = Place::new();
+    let hostile = "\x1b]52;c;eA==\x07\x1b[5n\x1b]0;title\x07 shown\n".repeat(200);
+    put(&place.outside.join("text"), &hostile);
+    assert_eq!(session(&place, &["start", "--name", "s", "--level", "2"]).code(), 0);
+    put(&place.state().join("sessions/s/upper/text"), &hostile);
+    let script = place.root().join("pager");
+    put(&script, &format!("#!/bin/sh\n: > {}\n", place.root().join("made").display()));
+    make_program(&script);
+    let typed_by = |run: Run<'_>| {
+        let opener = format!("|-{} %s", script.display());
+        let run = run.env("LESSOPEN", opener).env("LESS", "-+FRX").env("TERM", "xterm");
+        let named = ["PAGER", "GIT_PAGER", "LESSEDIT", "EDITOR", "VISUAL"];
+        let run = named.iter().fold(run, |run, name| run.env(name, &script));
+        // A command of a shell; an editor; the end.
+        typed(run, "!:>m\n\nv\nqqq")
+    };
+    let made = || {
+        let names = [place.root().join("made"), place.workspace.join("m")];
+        names.map(|it| std::fs::remove_file(it).is_ok())
+    };
+    let text = place.outside.join("text");
+    let control = place.outside_program("/usr/bin/less", &["-fr", text.to_str().unwrap()]);
+    assert!(typed_by(control).contains("]52;"), "the control");
+    assert_eq!(made(), [true, true], "the control");
+    let shown = typed_by(place.rung_with(&["session", "diff", "s"]));
+    assert!(shown.contains("shown"), "{shown}");
+    for raw in ["\x1b]", "\x1b[5n"] {
+        assert!(!shown.contains(raw), "{shown:?}");
+    }
+    assert_eq!(made(), [false, false]);
 }
