@@ -177,6 +177,20 @@ fn a_lower_file_that_its_user_may_not_read_stays_what_it_is() {
     assert_eq!(fs::metadata(&closed).unwrap().mode() & 0o777, 0);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(fs::read_to_string(&closed).unwrap(), "secret");
+    // Looking into it, as a comparison does, is not taken for a change of the host's.
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    assert_eq!(session(&place, &["discard", "s"]).code(), 0);
+    started(&place);
+    inside(&place).words(&["mv", "README.md", "closed"]).end().exited(0);
+    inside(&place).words(&["sh", "-c", "printf public > closed"]).end().exited(0);
+    let applied = session(&place, &["apply", "s", "--accept", "all"]);
+    assert_eq!(applied.code(), 0, "{}", applied.err);
+    assert_eq!(fs::read_to_string(&closed).unwrap(), "public");
+    let back = session(&place, &["rollback", &id_of(&applied)]);
+    assert_eq!(back.code(), 0, "{}", back.err);
+    assert_eq!(fs::metadata(&closed).unwrap().mode() & 0o777, 0);
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(fs::read_to_string(&closed).unwrap(), "secret");
 }
 
 #[test]

@@ -467,7 +467,7 @@ fn keep(
             .and_then(|()| fs::rename(&unfinished, objects.join(digest.to_string())))
             .map_err(failed("keeping", path))?;
     }
-    Ok((state, found.map(|it| Moment::changed(&it.facts))))
+    Ok((state, found.map(|it| it.changed())))
 }
 
 /// A run chooses the times of its files. One whose contents have changed is not older than what it

@@ -111,8 +111,9 @@ impl Hand<'_> {
     ) -> io::Result<Option<(State, Option<Moment>)>> {
         match self.tree.reach(path) {
             Ok(found) => {
-                let at = found.as_ref().map(|it| Moment::changed(&it.facts));
-                Ok(Some((State::of(found.as_ref(), None)?, at)))
+                let state = State::of(found.as_ref(), None)?;
+                let at = found.map(|it| it.changed());
+                Ok(Some((state, at)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 let by_us = path.ancestors().skip(1).any(|it| turning.contains(it));
@@ -356,7 +357,7 @@ struct Spot<'a> {
 impl Spot<'_> {
     fn found(&self) -> io::Result<Option<Moment>> {
         let found = look_in(self.parent.as_fd(), OsStr::from_bytes(self.name.to_bytes()))?;
-        Ok(found.map(|it| Moment::changed(&it.facts)))
+        Ok(found.map(|it| it.changed()))
     }
 
     /// The host may have written to it since, and would lose that. What it does between this look and

@@ -302,7 +302,7 @@ impl Walk<'_> {
 
     /// Whether the host has changed an object of the tree since the session began.
     fn is_newer(&self, under: &Object, path: &Path) -> bool {
-        let changed = Moment::changed(&under.facts);
+        let changed = under.changed();
         changed > self.since && self.applied.get(path) != Some(&changed)
     }
 
@@ -332,7 +332,7 @@ impl Walk<'_> {
                     })
             }
         };
-        let seen = before.map(|it| Moment::changed(&it.facts));
+        let seen = before.map(Object::changed);
         let (before, after) = (before.map(looking).transpose()?, after.map(looking).transpose()?);
         let mut risks = risks(path, kind, before.as_ref(), after.as_ref());
         if attributes {

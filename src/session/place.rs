@@ -17,6 +17,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::state::Moment;
+
 /// How often a lookup is repeated that a rename elsewhere has disturbed.
 const RETRIES_MAX: u32 = 16;
 
@@ -217,6 +219,14 @@ impl Object {
             libc::S_IFCHR if self.facts.rdev() == 0 => Sort::Whiteout,
             _ => Sort::Special,
         }
+    }
+
+    /// When it last changed (`ctime`). Reading one that its own user may not read takes another mode for a
+    /// moment, which is such a change: when it was last written to (`mtime`), then.
+    pub(super) fn changed(&self) -> Moment {
+        const OWNER_READS: u32 = 0o400;
+        let is_closed = self.sort() == Sort::File && self.facts.mode() & OWNER_READS == 0;
+        if is_closed { Moment::modified(&self.facts) } else { Moment::changed(&self.facts) }
     }
 
     /// The file for reading, whatever its mode says to its own user.

@@ -30,7 +30,7 @@ impl Moment {
         Self { seconds: facts.ctime(), nanoseconds: facts.ctime_nsec() }
     }
 
-    fn modified(facts: &fs::Metadata) -> Self {
+    pub(super) fn modified(facts: &fs::Metadata) -> Self {
         Self { seconds: facts.mtime(), nanoseconds: facts.mtime_nsec() }
     }
 }
