@@ -233,6 +233,34 @@ fn an_apply_that_is_killed_at_any_step_is_finished_or_never_was() {
     panic!("it never ends");
 }
 
+/// What the host has changed in between is left alone, and its user is told.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_the_host_changes_before_an_interrupted_apply_is_finished_is_left_alone_and_named() {
+    let place = Place::new();
+    begin(&place);
+    change(&place);
+    let file = place.workspace.join("edited");
+    let unfinished = |id: &String| {
+        let act = place.state().join("acts").join(id);
+        act.join("act.json").exists() && !act.join("done").exists()
+    };
+    let interrupted = (1..CHANGES_MAX).any(|n| {
+        killed_before(&place, &["apply", "s", "--accept", "all"], n);
+        let found = acts(&place).iter().any(unfinished);
+        found || session(&place, &["gc"]).code() != 0
+    });
+    assert!(interrupted && fs::read_to_string(&file).unwrap() == "before\n");
+    put(&file, "by the host\n");
+    let ended = session(&place, &["gc"]);
+    assert_eq!(ended.code(), 0, "{}", ended.err);
+    let says = "was finished, but for what somebody else has changed meanwhile: edited\n";
+    assert!(ended.err.contains(says), "{}", ended.err);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "by the host\n");
+    assert_eq!(fs::read_to_string(place.workspace.join("new/deep/file")).unwrap(), "new\n");
+    assert_eq!(session(&place, &["gc"]).err, "", "it is said once");
+}
+
 /// Of the steps of these two, which are long, only every so-many-th is tried.
 #[cfg(target_arch = "x86_64")]
 const STRIDE: usize = 7;

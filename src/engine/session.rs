@@ -471,6 +471,26 @@ pub fn collect(around: &Surroundings) -> Result<Collected, EngineError> {
     Ok(Collected { swept, forgotten, notes })
 }
 
+/// Finishes what was interrupted, and says what had to be left alone.
+pub fn finish_interrupted(around: &Surroundings) -> Result<Vec<String>, EngineError> {
+    if !acts(around).is_interrupted()? {
+        return Ok(Vec::new());
+    }
+    let recovered = recover(&mut state::open_ledger(around)?, around)?;
+    let notes = recovered.iter().filter(|it| !it.left.is_empty()).map(|it| {
+        let paths: Vec<String> = it.left.iter().map(|path| shown(path)).collect();
+        let did = if it.back { "taken back" } else { "finished" };
+        format!(
+            "the act `{}` of the session `{}` was {did}, but for what somebody else has changed \
+             meanwhile: {}",
+            it.id,
+            it.session,
+            paths.join(", ")
+        )
+    });
+    Ok(notes.collect())
+}
+
 /// Finishes what was interrupted, and records it.
 pub(super) fn recover(
     ledger: &mut Ledger,

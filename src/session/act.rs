@@ -315,6 +315,13 @@ impl Acts {
         Ok(all)
     }
 
+    /// Whether some act is neither finished nor taken back. Another process may be at it.
+    pub fn is_interrupted(&self) -> Result<bool, SessionError> {
+        let is_done =
+            |id: &String| fs::symlink_metadata(self.directory.join(id).join(DONE)).is_ok();
+        Ok(!self.ids()?.iter().all(is_done))
+    }
+
     /// The ids of all acts, oldest first.
     pub fn ids(&self) -> Result<Vec<String>, SessionError> {
         let entries = match fs::read_dir(&self.directory) {

@@ -27,6 +27,21 @@ const WAITING: u8 = 75;
 const REFUSED: u8 = 126;
 
 pub(super) fn session(verb: SessionVerb, around: &Surroundings) -> ExitCode {
+    let changes = !matches!(
+        verb,
+        SessionVerb::Shell { .. }
+            | SessionVerb::List { .. }
+            | SessionVerb::Show { .. }
+            | SessionVerb::Status { .. }
+            | SessionVerb::Diff { .. }
+            | SessionVerb::Export { .. }
+    );
+    if changes {
+        match session::finish_interrupted(around) {
+            Ok(notes) => notes.iter().for_each(|it| say(io::stderr(), &format!("rung: {it}\n"))),
+            Err(error) => return complain(&error.to_string(), code_of(&error)),
+        }
+    }
     let done = match verb {
         SessionVerb::Start { name, level, base, worktree, json } => {
             start(Start { name, level, base, worktree }, json, around)
