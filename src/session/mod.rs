@@ -94,7 +94,7 @@ pub enum SessionError {
     #[error("nothing was changed, because the host is not as it was left:\n{}", listed(paths))]
     Changed { paths: Vec<PathBuf> },
     #[error(
-        "{why}\nthese could not be put back, because somebody else changed them meanwhile; the next `rung session` command tries again, and leaves what it cannot:\n{}",
+        "{why}\nthese could not be put back, because somebody else changed them meanwhile; the next `rung session` that changes something tries once more:\n{}",
         listed(paths)
     )]
     HalfBack { why: Box<SessionError>, paths: Vec<PathBuf> },
