@@ -307,7 +307,11 @@ impl Acts {
                 interrupt,
                 written: &mut written,
             };
-            let left = hand.carry_out(&steps).map_err(failed("finishing", &act.base))?;
+            let left = hand.carry_out(&steps).map_err(|source| SessionError::Unfinished {
+                base: act.base.clone(),
+                directory: directory.clone(),
+                source,
+            })?;
             finish(&directory, interrupt)?;
             drop(held);
             all.push(Recovered { id, session: act.session, back, left, written });

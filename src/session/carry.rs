@@ -197,7 +197,11 @@ impl Hand<'_> {
     }
 
     fn one(&mut self, step: &Step, number: usize, at: Option<Moment>) -> io::Result<()> {
-        let (parent, name) = self.tree.spot(step.path())?;
+        let (parent, name) = match self.tree.spot(step.path()) {
+            // Directories come first, so it was there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(by_the_host()),
+            result => result?,
+        };
         let spot = Spot { parent: &parent, name: &name, number, at };
         in_spite_of_mode(parent.as_fd(), || self.one_in(spot, step))?;
         let above = Object::of(parent.try_clone()?)?;

@@ -89,6 +89,8 @@ pub enum SessionError {
     IsWorktree { name: String, base: PathBuf, branch: String },
     #[error("there is no act `{id}`; `rung session show --acts` lists them")]
     NoAct { id: String },
+    #[error("an apply or rollback in `{}` that was interrupted could not be finished: {source}; mend that and try again, or give it up as it is by removing `{}`", base.display(), directory.display())]
+    Unfinished { base: PathBuf, directory: PathBuf, source: io::Error },
     #[error("the act `{id}` cannot be trusted: {why}")]
     TornAct { id: String, why: String },
     #[error("nothing was changed, because the host is not as it was left:\n{}", listed(paths))]

@@ -511,6 +511,49 @@ fn what_the_host_writes_while_an_apply_goes_on_is_not_lost() {
     println!("the host wrote before each of {at} changes; {refused} applies were taken back");
 }
 
+/// An apply that is killed when it has written down what it is about to do.
+fn begun(place: &Place, session: &Session) {
+    let all = place.changes(session);
+    for at in 0.. {
+        let killed = place.acts.apply_until(session, &all, "A1", NOW, &mut until(at));
+        assert!(killed.is_err(), "the act was never begun and not finished");
+        if place.state.join("acts/A1/act.json").exists() {
+            return;
+        }
+        place.acts.recover().unwrap();
+    }
+}
+
+#[test]
+fn an_act_that_cannot_be_finished_is_named_with_the_way_to_give_it_up() {
+    let place = place();
+    let session = place.session();
+    fs::write(upper(&session, "new"), "new\n").unwrap();
+    begun(&place, &session);
+    let act = place.state.join("acts/A1");
+    fs::remove_dir_all(act.join("objects")).unwrap();
+    let error = place.acts.recover().unwrap_err();
+    assert!(error.to_string().contains(&format!("removing `{}`", act.display())), "{error}");
+    fs::remove_dir_all(act).unwrap();
+    assert_eq!(place.acts.recover().unwrap(), []);
+}
+
+/// Otherwise no session could be changed any more.
+#[test]
+fn a_directory_that_the_host_took_away_does_not_hold_up_the_next_start() {
+    let place = place();
+    place.put("d/old", "before\n");
+    let session = place.session();
+    fs::write(upper(&session, "d/new"), "new\n").unwrap();
+    fs::write(upper(&session, "other"), "other\n").unwrap();
+    begun(&place, &session);
+    fs::remove_dir_all(place.base.join("d")).unwrap();
+    let [recovered] = place.acts.recover().unwrap().try_into().unwrap();
+    assert_eq!(recovered.left, [Path::new("d/new")]);
+    assert_eq!(fs::read(place.base.join("other")).unwrap(), b"other\n");
+    assert_eq!(place.acts.recover().unwrap(), []);
+}
+
 /// A directory of the tree is something else while an act is taken back: what is behind it is not
 /// believed to be gone, and the next start goes on.
 #[test]
