@@ -93,10 +93,8 @@ pub(super) fn enter(
     Ok(Some(Beside { repository, layer: Some((layer, Some(lock))), until }))
 }
 
-// The processes of such a run are gone: init ends them when its supervisor's end of a pipe closes.
-
 /// Does for runs that were killed, in this repository, what their ends would have done, and says so
-/// in `notes`.
+/// in `notes`. Whoever gets the lock of such a run's layer knows that its processes are gone.
 fn recover(
     here: &Repository,
     ledger: &mut Ledger,
