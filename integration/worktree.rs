@@ -436,7 +436,7 @@ fn commits_of_a_run_whose_supervisor_was_killed_are_kept_by_the_next() {
         if next == "run" {
             let log = it.run(&it.linked).words(&["git", "log", "--format=%s"]).end().exited(0);
             assert_eq!(log.text(), "second\nfirst\n");
-            assert!(log.err.contains("was killed before its commits were kept"), "{}", log.err);
+            assert!(log.err.contains("ended before its commits were kept"), "{}", log.err);
         } else {
             let ended = session(&it.place, &["gc"]);
             assert!(ended.err.contains("they are kept now"), "{}", ended.err);

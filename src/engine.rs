@@ -192,6 +192,10 @@ pub enum EngineError {
     OtherWorkspace { name: String, base: PathBuf },
     #[error("`{}` is a protected name that a run in `{}` changed, and it could not be put right: {why}; move it away or make it as it was, then try again", path.display(), workspace.display())]
     Unsettled { path: PathBuf, workspace: PathBuf, why: String },
+    #[error(
+        "the files of the tree are applied, and `rung session rollback {id}` takes that back; what belongs to its repository is not: {why}"
+    )]
+    HalfApplied { id: String, why: Box<EngineError> },
     /// Nor where a run that nobody supervises any more may still make something of them.
     #[error("the supervisor of run {run} in `{}` was killed, and processes of that run are still there; wait until they have ended, or kill them, then try again", workspace.display())]
     GoesOn { run: String, workspace: PathBuf },

@@ -65,7 +65,9 @@ pub(super) fn launch(
             status
         }
         Err(error) => {
-            let reason = format!("the command ran, but its commits could not be kept: {error}");
+            let reason = format!(
+                "the command ran, but its commits could not be kept, which the next run here tries again: {error}"
+            );
             Status::Failed { reason }
         }
     };

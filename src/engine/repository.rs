@@ -5,6 +5,7 @@
 //! layer of its own it waits for the apply like everything else, and of a disposable run nothing is
 //! kept.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,8 @@ pub(super) struct Beside {
     repository: Repository,
     layer: Option<(Session, Option<Lock>)>,
     until: Until,
+    /// What is to be kept of the layer could not be.
+    is_owed: Cell<bool>,
 }
 
 /// How long what a run wrote is only in the layer.
@@ -42,7 +45,7 @@ enum Until {
 /// The repository of a workspace, for a question about it, which makes no layer.
 pub(super) fn look(workspace: &Path) -> Option<Beside> {
     let repository = Repository::of(workspace).ok().flatten()?;
-    Some(Beside { repository, layer: None, until: Until::SomebodyRuns })
+    Some(Beside { repository, layer: None, until: Until::SomebodyRuns, is_owed: Cell::default() })
 }
 
 /// The same for a run, after what killed ones have left there. What keeps it from writing is said
@@ -73,7 +76,12 @@ pub(super) fn enter(
             }
             Err(error) => return Err(error),
         };
-        return Ok(Some(Beside { repository, layer, until: Until::TheApply }));
+        return Ok(Some(Beside {
+            repository,
+            layer,
+            until: Until::TheApply,
+            is_owed: Cell::default(),
+        }));
     }
     let sessions = Sessions::new(&around.directories.state);
     let level = Level::LocalWrites;
@@ -82,7 +90,12 @@ pub(super) fn enter(
         sessions.manifest(NAME.to_owned(), &repository.common, level, around.now, overlay)?;
     if manifest.backend != Backend::Overlay {
         notes.push(read_only(&manifest.reason));
-        return Ok(Some(Beside { repository, layer: None, until: Until::Never }));
+        return Ok(Some(Beside {
+            repository,
+            layer: None,
+            until: Until::Never,
+            is_owed: Cell::default(),
+        }));
     }
     let disposable = inside.is_some_and(|it| it.disposable);
     let until = if disposable { Until::Never } else { Until::TheEndOfTheRun };
@@ -90,7 +103,12 @@ pub(super) fn enter(
         manifest.checkout = Some(workspace.to_owned());
     }
     let (layer, lock) = sessions.create_disposable(&format!("{NAME}-{run}"), manifest)?;
-    Ok(Some(Beside { repository, layer: Some((layer, Some(lock))), until }))
+    Ok(Some(Beside {
+        repository,
+        layer: Some((layer, Some(lock))),
+        until,
+        is_owed: Cell::default(),
+    }))
 }
 
 /// Does for runs that were killed, in this repository, what their ends would have done, and says so
@@ -128,24 +146,53 @@ fn keep_abandoned(
         let repository = Repository::of(&checkout).ok().flatten();
         let Some(repository) = repository.filter(|it| it.common == layer.manifest.base) else {
             notes.push(format!(
-                "a run in `{shown}` was killed before its commits were kept, and nobody can keep \
+                "a run in `{shown}` ended before its commits were kept, and nobody can keep \
                  them, because that is no checkout of the same repository any more"
             ));
             continue;
         };
-        let Kept { kept, left } = repository.sort(&layer)?;
-        if !kept.is_empty() {
-            let id = new_run(around.now)?;
-            let acts = Acts::new(&around.directories.state);
-            let act = acts.apply(&layer, &lock, &kept, &id, around.now)?;
-            session::record_kept(ledger, around, &layer, &act, left.len())?;
+        if keep(&repository, &layer, &lock, ledger, around)?.any {
             notes.push(format!(
-                "a run in `{shown}` was killed before its commits were kept; they are kept now"
+                "a run in `{shown}` ended before its commits were kept; they are kept now"
             ));
         }
         sessions.remove_disposable(&layer, &lock)?;
     }
     Ok(())
+}
+
+/// What became of what a run has written to a repository.
+struct Done {
+    any: bool,
+    left: Vec<Change>,
+}
+
+/// Keeps of a layer what is to be kept. Other runs and the host work in the same repository: what one of
+/// them has changed in between is looked at again.
+fn keep(
+    repository: &Repository,
+    layer: &Session,
+    lock: &Lock,
+    ledger: &mut Ledger,
+    around: &Surroundings,
+) -> Result<Done, EngineError> {
+    const TRIES: usize = 4;
+    let acts = Acts::new(&around.directories.state);
+    let mut tries = 1;
+    loop {
+        let Kept { kept, left } = repository.sort(layer)?;
+        if kept.is_empty() {
+            return Ok(Done { any: false, left });
+        }
+        match acts.apply(layer, lock, &kept, &new_run(around.now)?, around.now) {
+            Ok(act) => {
+                session::record_kept(ledger, around, layer, &act, left.len())?;
+                return Ok(Done { any: true, left });
+            }
+            Err(SessionError::Changed { .. }) if tries < TRIES => tries += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn read_only(why: &str) -> String {
@@ -239,13 +286,9 @@ impl Beside {
         let (Some((layer, Some(lock))), Until::TheEndOfTheRun) = (&self.layer, self.until) else {
             return Ok(Vec::new());
         };
-        let Kept { kept, left } = self.repository.sort(layer)?;
-        if !kept.is_empty() {
-            let id = new_run(around.now)?;
-            let act = Acts::new(&around.directories.state);
-            let act = act.apply(layer, lock, &kept, &id, around.now)?;
-            session::record_kept(ledger, around, layer, &act, left.len())?;
-        }
+        let kept = keep(&self.repository, layer, lock, ledger, around);
+        self.is_owed.set(kept.is_err());
+        let left = kept?.left;
         Ok(left.iter().map(|it| self.not_kept(level, &it.path, it.both)).collect())
     }
 
@@ -269,9 +312,9 @@ impl Beside {
         }
     }
 
-    /// Removes the layer of one run.
+    /// Removes the layer of one run, unless something is still to be kept of it: then the next run does.
     pub(super) fn leave(self, around: &Surroundings) -> Result<(), EngineError> {
-        if let Some((layer, Some(lock))) = &self.layer {
+        if let (Some((layer, Some(lock))), false) = (&self.layer, self.is_owed.get()) {
             Sessions::new(&around.directories.state).remove_disposable(layer, lock)?;
         }
         Ok(())

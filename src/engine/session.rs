@@ -370,7 +370,11 @@ pub fn apply(name: &str, choice: &Choice, around: &Surroundings) -> Result<Appli
         applied.id = Some(id);
     }
     if let Some(beside) = beside {
-        applied.repository = Some(beside.apply(withheld, &mut ledger, around)?);
+        let done = beside.apply(withheld, &mut ledger, around);
+        applied.repository = Some(done.map_err(|why| match &applied.id {
+            Some(id) => EngineError::HalfApplied { id: id.clone(), why: Box::new(why) },
+            None => why,
+        })?);
     }
     Ok(applied)
 }
@@ -502,15 +506,25 @@ pub(super) fn recover(
     for it in &recovered {
         let act = acts.open(&it.id)?;
         record_act(ledger, around, SessionVerb::Recover, &act, &it.left)?;
-        // A rollback is the host's change. The session may be gone, and what it is not told only
-        // counts as one.
-        if act.of.is_none()
-            && let Ok(session) = sessions(around).open(&it.session)
-        {
-            session.remember(&it.written)?;
+        if act.of.is_none() {
+            remember(&act, it);
         }
     }
     Ok(recovered)
+}
+
+/// Tells its session what an act has written. The session may be gone or in use, and what it is not told
+/// only counts as a change of the host's, as a rollback does.
+fn remember(act: &Act, recovered: &Recovered) {
+    let Some(state) = &act.state else { return };
+    let told = || -> Result<(), SessionError> {
+        let session = Sessions::new(Path::new(state.as_os_str())).open(&act.session)?;
+        let _lock = session.lock(false)?;
+        session.remember(&recovered.written)
+    };
+    if let Err(why) = told() {
+        tracing::debug!(%why, session = act.session, "not remembered");
+    }
 }
 
 /// What a disposable run changed; nothing of it is kept.

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -25,9 +25,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::carry::{Hand, Step, Written, ordered, turning};
-use super::changes::Change;
-use super::place::{Object, Sort, Tree, behind, in_spite_of_mode, names, remove_all};
+use super::carry::{Hand, Step, Written, going_back, ordered, turning};
+use super::changes::{Change, Looks};
+use super::place::{Object, Sort, Stamp, Tree, behind, in_spite_of_mode, names, remove_all};
 use super::state::{Moment, State};
 use super::store::{Backend, Lock, Session, is_private, make_directory};
 use super::{SessionError, failed};
@@ -54,6 +54,12 @@ pub struct Act {
     pub at: String,
     /// The act that this one takes back.
     pub of: Option<String>,
+    /// The directory in which the sessions are that `session` is one of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Arg>,
+    /// What the host had changed as well: put back, it is the host's change again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overwritten: Vec<Arg>,
     pub steps: Vec<Step>,
 }
 
@@ -61,6 +67,13 @@ pub struct Act {
 struct Sealed {
     digest: Digest,
     act: Act,
+}
+
+impl Act {
+    fn put_back(&self, written: &mut Written) {
+        let paths = self.overwritten.iter().map(|it| PathBuf::from(it.as_os_str()));
+        written.paths.extend(paths.map(|it| (it, None)));
+    }
 }
 
 /// All acts that are remembered.
@@ -118,24 +131,29 @@ impl Acts {
         make_directory(&directory.join(OBJECTS))?;
         let held = hold(&directory, id)?;
         let mut steps = Vec::new();
+        let mut overwritten = Vec::new();
         let mut changed = Vec::new();
         for change in changes {
             for path in change.paths() {
+                if change.both {
+                    overwritten.push(word(path)?);
+                }
                 interrupt().map_err(failed("keeping", path))?;
                 // What was renamed is gone under its old name, whatever the layer has there.
                 let renamed = change.from.as_deref() == Some(path);
                 let (before, found) = keep(&base, path, &directory)?;
                 let seen = if renamed { change.from_seen } else { change.seen };
-                let is_as_seen = match before {
-                    State::Directory { .. } => seen.is_some(),
-                    State::Absent | State::File { .. } | State::Link { .. } | State::Special => {
-                        found == seen
-                    }
+                let after = if renamed { State::Absent } else { keep(&layer, path, &directory)?.0 };
+                let was_directory =
+                    || change.before.as_ref().is_some_and(|it| it.sort == Looks::Directory);
+                let is_as_seen = match (&before, &after) {
+                    (State::Directory { .. }, State::Directory { .. }) => true,
+                    (State::Directory { .. }, _) => was_directory(),
+                    _ => found == seen || before.is_same(&after),
                 };
                 if !is_as_seen {
                     changed.push(base.path.join(path));
                 }
-                let after = if renamed { State::Absent } else { keep(&layer, path, &directory)?.0 };
                 let after = not_older(&before, after, at);
                 steps.push(Step { path: word(path)?, before, after });
             }
@@ -154,14 +172,19 @@ impl Acts {
             inode: manifest.inode,
             at: at.to_string(),
             of: None,
+            state: session.directory.ancestors().nth(2).map(word).transpose()?,
+            overwritten,
             steps: ordered(steps),
         };
         write(&directory, &act, interrupt)?;
-        let mut written = Written::new();
+        let mut written = Written::default();
         let result = self.carry_out(&act, &base, interrupt, &mut written);
         drop(held);
         if let Err(error) = result {
-            session.remember(&written)?;
+            // It only spares a question.
+            if let Err(why) = session.remember(&written) {
+                tracing::debug!(%why, "not remembered");
+            }
             return Err(error);
         }
         after_apply(session, &layer, &act, &written)?;
@@ -189,7 +212,8 @@ impl Acts {
             staging: &self.directory.join(of),
             id,
             interrupt: &mut || Ok(()),
-            written: &mut Written::new(),
+            written: &mut Written::default(),
+            back: false,
         };
         let changed = not_as_left(&mut hand, &steps)?;
         if !changed.is_empty() {
@@ -216,7 +240,7 @@ impl Acts {
             ..undone
         };
         write(&directory, &act, interrupt)?;
-        self.carry_out(&act, &base, interrupt, &mut Written::new())?;
+        self.carry_out(&act, &base, interrupt, &mut Written::default())?;
         drop(held);
         Ok(act)
     }
@@ -243,6 +267,7 @@ impl Acts {
             id: &act.id,
             interrupt: &mut may_go_on,
             written,
+            back: false,
         };
         let failure = match hand.carry_out(&act.steps) {
             Ok(left) if left.is_empty() => return finish(&directory, interrupt),
@@ -254,11 +279,21 @@ impl Acts {
         };
         // A disk that is full, a file that the host has just changed: all of it, or nothing.
         mark(&directory, BACK)?;
-        let steps = ordered(act.steps.iter().map(Step::inverse).collect());
-        let id = &act.id;
-        let mut back =
-            Hand { tree: base, objects: &objects, staging: &directory, id, interrupt, written };
-        let left = back.carry_out(&steps).map_err(failed("taking back", &act.base))?;
+        // What was as it should be before any of it was somebody else's doing, and stays.
+        let tried = |it: &&Step| written.tried.contains(it.path());
+        let steps = going_back(&act.steps.iter().filter(tried).collect::<Vec<_>>());
+        let mut hand = Hand {
+            tree: base,
+            objects: &objects,
+            staging: &directory,
+            id: &act.id,
+            interrupt,
+            written,
+            back: true,
+        };
+        let left = hand.carry_out(&steps);
+        act.put_back(written);
+        let left = left.map_err(failed("taking back", &act.base))?;
         if left.is_empty() {
             finish(&directory, interrupt)?;
             return Err(failure);
@@ -294,11 +329,11 @@ impl Acts {
             // Nothing can be finished in a tree that is not there.
             let Ok(base) = base(&act) else { continue };
             let steps = if back {
-                ordered(act.steps.iter().map(Step::inverse).collect())
+                going_back(&act.steps.iter().collect::<Vec<_>>())
             } else {
                 act.steps.clone()
             };
-            let mut written = Written::new();
+            let mut written = Written::default();
             let mut hand = Hand {
                 tree: &base,
                 objects: &directory.join(OBJECTS),
@@ -306,12 +341,16 @@ impl Acts {
                 id: &id,
                 interrupt,
                 written: &mut written,
+                back,
             };
             let left = hand.carry_out(&steps).map_err(|source| SessionError::Unfinished {
                 base: act.base.clone(),
                 directory: directory.clone(),
                 source,
             })?;
+            if back {
+                act.put_back(&mut written);
+            }
             finish(&directory, interrupt)?;
             drop(held);
             all.push(Recovered { id, session: act.session, back, left, written });
@@ -440,12 +479,13 @@ fn file_digest(state: &State) -> Option<&Digest> {
     }
 }
 
-/// What lies at a path and when it last changed, with what its file says kept among the objects.
+/// What lies at a path, and its stamp when it had been read, with what its file says kept among the
+/// objects.
 fn keep(
     tree: &Tree,
     path: &Path,
     directory: &Path,
-) -> Result<(State, Option<Moment>), SessionError> {
+) -> Result<(State, Option<Stamp>), SessionError> {
     let found = tree.look(path).map_err(failed("keeping", path))?;
     let is_file = |it: &Object| it.sort() == Sort::File;
     if let Some(object) = found.as_ref().filter(|it| is_file(it))
@@ -478,7 +518,9 @@ fn keep(
             .and_then(|()| fs::rename(&unfinished, objects.join(digest.to_string())))
             .map_err(failed("keeping", path))?;
     }
-    Ok((state, found.map(|it| it.changed())))
+    let now = found.map(|it| Object::of(OwnedFd::from(it.held))).transpose();
+    let now = now.map_err(failed("keeping", path))?;
+    Ok((state, now.map(|it| it.stamp())))
 }
 
 /// A run chooses the times of its files. One whose contents have changed is not older than what it
@@ -578,11 +620,18 @@ impl Session {
     /// change of the host's.
     pub(crate) fn remember(&self, written: &Written) -> Result<(), SessionError> {
         let mut applied = self.applied()?;
-        for (path, at) in written {
+        for (path, at) in &written.paths {
             match at {
                 Some(at) => applied.insert(path.clone(), *at),
                 None => applied.remove(path),
             };
+        }
+        for (path, span) in &written.directories {
+            let was_known =
+                span.from <= self.manifest.since || applied.get(path) == Some(&span.from);
+            if was_known && !span.by_others {
+                applied.insert(path.clone(), span.to);
+            }
         }
         self.set_applied(&applied)
     }

@@ -6,7 +6,7 @@
 //! carried out again after a crash at any point, and its inverse takes it back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::place::{Object, Tree, behind, c_string, in_spite_of_mode, look_in};
+use super::place::{Object, Stamp, Tree, behind, c_string, in_spite_of_mode, look_in};
 use super::risk;
 use super::state::{Moment, State, set_attributes};
 use crate::model::Arg;
@@ -57,11 +58,42 @@ pub(super) struct Hand<'a> {
     pub(super) interrupt: &'a mut dyn FnMut() -> io::Result<()>,
     /// Gets what came to be.
     pub(super) written: &'a mut Written,
+    /// The steps are taken back.
+    pub(super) back: bool,
 }
 
-/// When the file system says that what rung put at a path has last changed; nothing where it took away
-/// what was there. Of a directory in which something was put or taken away, too.
-pub(crate) type Written = BTreeMap<PathBuf, Option<Moment>>;
+/// What an act has written so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// When what rung put at a path has last changed; nothing where it took away what was there, or
+    /// where somebody has written to it since.
+    pub(super) paths: BTreeMap<PathBuf, Option<Moment>>,
+    /// The same of the directories in which that was.
+    pub(super) directories: BTreeMap<PathBuf, Span>,
+    /// Where it changed something, or was about to.
+    pub(super) tried: BTreeSet<PathBuf>,
+}
+
+/// A directory before and after rung's own changes in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) from: Moment,
+    pub(super) to: Moment,
+    /// Somebody else has changed it in between.
+    pub(super) by_others: bool,
+}
+
+impl Written {
+    fn stirred(&mut self, directory: &Path, from: Moment, to: Moment) {
+        self.directories
+            .entry(directory.to_owned())
+            .and_modify(|it| {
+                it.by_others |= it.to != from;
+                it.to = to;
+            })
+            .or_insert(Span { from, to, by_others: false });
+    }
+}
 
 /// The steps in an order in which each can be done: what stands in the way of something else goes
 /// first, then directories from the outside in, then files, then whatever else goes from the
@@ -95,24 +127,36 @@ pub(super) fn ordered(mut steps: Vec<Step>) -> Vec<Step> {
     steps
 }
 
+/// The steps that take these back. Objects of a repository that was there stay: nobody is hurt by them,
+/// and somebody may have come to need them.
+pub(super) fn going_back(steps: &[&Step]) -> Vec<Step> {
+    let was_there = |path: &Path| {
+        let made = |it: &&Step| it.before == State::Absent && !is_object(it.path());
+        !steps.iter().copied().filter(made).any(|it| path.starts_with(it.path()))
+    };
+    let stays =
+        |it: &Step| it.after == State::Absent && is_object(it.path()) && was_there(it.path());
+    ordered(steps.iter().map(|it| it.inverse()).filter(|it| !stays(it)).collect())
+}
+
 /// In a checkout, or in a repository that lies elsewhere.
 fn is_object(path: &Path) -> bool {
     path.starts_with(".git/objects") || path.starts_with("objects")
 }
 
 impl Hand<'_> {
-    /// What lies at a path now, and when that last changed; nothing where something else has the place
-    /// of a directory above it. Where the act itself puts that there or takes it away (`turning`),
+    /// What lies at a path now, and its stamp; nothing where something else has the place of a directory
+    /// above it. Where the act itself puts that there or takes it away (`turning`),
     /// nothing lies behind it.
     pub(super) fn state(
         &self,
         path: &Path,
         turning: &BTreeSet<PathBuf>,
-    ) -> io::Result<Option<(State, Option<Moment>)>> {
+    ) -> io::Result<Option<(State, Option<Stamp>)>> {
         match self.tree.reach(path) {
             Ok(found) => {
                 let state = State::of(found.as_ref(), None)?;
-                let at = found.map(|it| it.changed());
+                let at = found.map(|it| it.stamp());
                 Ok(Some((state, at)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
@@ -189,32 +233,38 @@ impl Hand<'_> {
         match self.progress(step, turning)? {
             Progress::ToDo(at) => self.one(step, number, at).map(|()| true),
             Progress::Done(at) => {
-                self.written.insert(step.path().to_owned(), at);
+                // On the way back it may be the host's, unless rung has been there.
+                if !self.back || self.written.paths.contains_key(step.path()) {
+                    self.written.paths.insert(step.path().to_owned(), at.map(|it| it.changed));
+                }
                 Ok(false)
             }
             Progress::Foreign => Err(by_the_host()),
         }
     }
 
-    fn one(&mut self, step: &Step, number: usize, at: Option<Moment>) -> io::Result<()> {
+    fn one(&mut self, step: &Step, number: usize, at: Option<Stamp>) -> io::Result<()> {
         let (parent, name) = match self.tree.spot(step.path()) {
             // Directories come first, so it was there.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(by_the_host()),
             result => result?,
         };
         let spot = Spot { parent: &parent, name: &name, number, at };
-        in_spite_of_mode(parent.as_fd(), || self.one_in(spot, step))?;
-        let above = Object::of(parent.try_clone()?)?;
-        let above_path = step.path().parent().unwrap_or(Path::new(""));
-        self.written.insert(step.path().to_owned(), spot.found()?);
-        self.written.insert(above_path.to_owned(), Some(Moment::changed(&above.facts)));
+        let above = || Ok::<_, io::Error>(Object::of(parent.try_clone()?)?.changed());
+        let from = above()?;
+        self.written.tried.insert(step.path().to_owned());
+        let put = in_spite_of_mode(parent.as_fd(), || self.one_in(spot, step))?;
+        self.written.paths.insert(step.path().to_owned(), put);
+        let directory = step.path().parent().unwrap_or(Path::new(""));
+        self.written.stirred(directory, from, above()?);
         Ok(())
     }
 
-    fn one_in(&mut self, spot: Spot<'_>, step: &Step) -> io::Result<()> {
+    /// Returns when what it put there last changed.
+    fn one_in(&mut self, spot: Spot<'_>, step: &Step) -> io::Result<Option<Moment>> {
         let Spot { parent, name, .. } = spot;
         let in_the_way = match (&step.before, &step.after) {
-            (State::Directory { .. }, State::Directory { .. }) => return Ok(()),
+            (State::Directory { .. }, State::Directory { .. }) => return Ok(None),
             (State::Directory { .. }, _) => true,
             (_, State::Directory { .. }) => step.before != State::Absent,
             _ => false,
@@ -227,14 +277,15 @@ impl Hand<'_> {
             spot.at = None;
         }
         match &step.after {
-            State::Absent => Ok(()),
+            State::Absent => Ok(None),
             State::Directory { mode, .. } => {
                 (self.interrupt)()?;
                 // Writable until everything is in it.
                 match descriptor::make_directory(parent.as_raw_fd(), name, *mode | 0o700) {
-                    Err(Errno::EEXIST) => Err(by_the_host()),
-                    result => Ok(result?),
+                    Err(Errno::EEXIST) => return Err(by_the_host()),
+                    result => result?,
                 }
+                Ok(spot.found()?.map(|it| it.changed))
             }
             State::File { digest, mode, modified, attributes, .. } => {
                 let from = self.objects.join(digest.to_string());
@@ -263,18 +314,24 @@ impl Hand<'_> {
 
     /// Makes something aside and gives it its name, which takes that away from what had it. Rung's
     /// own state is aside; only where that is another file system, the directory itself.
-    fn put(&mut self, spot: Spot<'_>, make: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    fn put(
+        &mut self,
+        spot: Spot<'_>,
+        make: &dyn Fn(&Path) -> io::Result<()>,
+    ) -> io::Result<Option<Moment>> {
         let Spot { parent, number, .. } = spot;
         let staged = self.staging.join(format!("staged-{number}"));
         (self.interrupt)()?;
         make(&staged)?;
         (self.interrupt)()?;
-        let Err(error) = spot.take(descriptor::HERE, &c_string(staged.as_os_str())?) else {
-            return Ok(());
-        };
-        fs::remove_file(&staged)?;
-        if error.raw_os_error() != Some(libc::EXDEV) {
-            return Err(error);
+        match spot.take(descriptor::HERE, staged.as_os_str()) {
+            Ok(put) => return Ok(put),
+            Err(error) => {
+                fs::remove_file(&staged)?;
+                if error.raw_os_error() != Some(libc::EXDEV) {
+                    return Err(error);
+                }
+            }
         }
         let aside = self.aside(number);
         // Taking the act back goes by other numbers, so it would not find what is left here.
@@ -285,7 +342,7 @@ impl Hand<'_> {
         (self.interrupt)()?;
         make(&behind(parent.as_fd()).join(&aside)).map_err(gone)?;
         (self.interrupt)()?;
-        spot.take(parent.as_raw_fd(), &c_string(OsStr::new(&aside))?).map_err(gone)
+        spot.take(parent.as_raw_fd(), OsStr::new(&aside)).map_err(gone)
     }
 
     /// A name that is rung's for as long as the act is not finished.
@@ -325,10 +382,11 @@ impl Hand<'_> {
             return Ok(false);
         }
         (self.interrupt)()?;
+        self.written.tried.insert(step.path().to_owned());
         set_attributes(&found, attributes)?;
         fs::set_permissions(behind(found.held.as_fd()), Permissions::from_mode(*mode))?;
-        let now = Object::of(OwnedFd::from(found.held))?;
-        self.written.insert(step.path().to_owned(), Some(Moment::changed(&now.facts)));
+        let now = Object::of(OwnedFd::from(found.held))?.changed();
+        self.written.paths.insert(step.path().to_owned(), Some(now));
         Ok(true)
     }
 }
@@ -354,14 +412,14 @@ struct Spot<'a> {
     name: &'a CString,
     /// Of the step.
     number: usize,
-    /// When what was found there last changed; nothing if nothing was.
-    at: Option<Moment>,
+    /// Of what was found there; nothing if nothing was.
+    at: Option<Stamp>,
 }
 
 impl Spot<'_> {
-    fn found(&self) -> io::Result<Option<Moment>> {
+    fn found(&self) -> io::Result<Option<Stamp>> {
         let found = look_in(self.parent.as_fd(), OsStr::from_bytes(self.name.to_bytes()))?;
-        Ok(found.map(|it| it.changed()))
+        Ok(found.map(|it| it.stamp()))
     }
 
     /// The host may have written to it since, and would lose that. What it does between this look and
@@ -370,8 +428,12 @@ impl Spot<'_> {
         if self.found()? == self.at { Ok(()) } else { Err(by_the_host()) }
     }
 
-    /// Gives it what lies at another name; what comes to be where nothing was stays.
-    fn take(&self, from: RawFd, made: &CStr) -> io::Result<()> {
+    /// Gives it what rung has made at another name; what comes to be where nothing was stays. Returns when
+    /// that last changed, unless somebody else writes to it already.
+    fn take(&self, from: RawFd, made: &OsStr) -> io::Result<Option<Moment>> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let made = &c_string(made)?;
+        let object = Object::of(descriptor::open_at(from, made, flags.bits(), 0)?)?;
         self.is_as_found()?;
         let parent = self.parent.as_raw_fd();
         let over = || descriptor::rename(from, made, parent, self.name);
@@ -384,15 +446,18 @@ impl Spot<'_> {
                 result => result,
             },
         };
-        Ok(result?)
+        result?;
+        let before = object.stamp().modified;
+        let now = Object::of(OwnedFd::from(object.held))?.stamp();
+        Ok((now.modified == before).then_some(now.changed))
     }
 }
 
 /// How far a step has come.
 enum Progress {
-    /// With when what is there last changed, here and below.
-    Done(Option<Moment>),
-    ToDo(Option<Moment>),
+    /// With the stamp of what is there, here and below.
+    Done(Option<Stamp>),
+    ToDo(Option<Stamp>),
     /// The host has put something else there.
     Foreign,
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use super::place::{Object, Sort, Tree, look_in, names};
+use super::place::{Object, Sort, Stamp, Tree, look_in, names};
 use super::risk::{self, Risk, Verdict};
 use super::state::{Moment, attributes, same_contents};
 use super::store::{Applied, Backend, Session};
@@ -49,12 +49,12 @@ pub struct Change {
     pub verdict: Verdict,
     /// The host has changed it as well since the session began.
     pub both: bool,
-    /// When what the tree has at `path`, and at `from`, last changed, as it was compared. A directory
-    /// changes with every name in it, so that of one says nothing.
+    /// What the tree has at `path`, and at `from`, as it was compared. A directory changes with every
+    /// name in it, so that of one says nothing.
     #[serde(skip)]
-    pub(crate) seen: Option<Moment>,
+    pub(crate) seen: Option<Stamp>,
     #[serde(skip)]
-    pub(crate) from_seen: Option<Moment>,
+    pub(crate) from_seen: Option<Stamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -251,8 +251,8 @@ impl Walk<'_> {
             return Err(SessionError::TooMuch { path, max, what: "directories in each other" });
         }
         // A copy has none of the sockets and pipes, and nothing that came after it.
-        let never_had = self.copied.is_some()
-            && (gone.sort() == Sort::Special || Moment::changed(&gone.facts) > self.since);
+        let never_had =
+            self.copied.is_some() && (gone.sort() == Sort::Special || self.is_newer(gone, path));
         if !never_had {
             self.add(path, Kind::Deleted, Some(gone), None, false)?;
         }
@@ -332,7 +332,7 @@ impl Walk<'_> {
                     })
             }
         };
-        let seen = before.map(Object::changed);
+        let seen = before.map(Object::stamp);
         let (before, after) = (before.map(looking).transpose()?, after.map(looking).transpose()?);
         let mut risks = risks(path, kind, before.as_ref(), after.as_ref());
         if attributes {

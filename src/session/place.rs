@@ -37,6 +37,16 @@ pub(super) struct Object {
     pub(super) facts: fs::Metadata,
 }
 
+/// Two equal ones are of one object that nobody has written to in between, as far as the file system's
+/// clock can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    inode: u64,
+    size: u64,
+    pub(super) modified: Moment,
+    pub(super) changed: Moment,
+}
+
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sort {
@@ -225,8 +235,17 @@ impl Object {
     /// moment, which is such a change: when it was last written to (`mtime`), then.
     pub(super) fn changed(&self) -> Moment {
         const OWNER_READS: u32 = 0o400;
-        let is_closed = self.sort() == Sort::File && self.facts.mode() & OWNER_READS == 0;
+        let is_closed = self.facts.mode() & OWNER_READS == 0;
         if is_closed { Moment::modified(&self.facts) } else { Moment::changed(&self.facts) }
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp {
+            inode: self.facts.ino(),
+            size: self.facts.len(),
+            modified: Moment::modified(&self.facts),
+            changed: self.changed(),
+        }
     }
 
     /// The file for reading, whatever its mode says to its own user.

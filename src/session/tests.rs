@@ -466,6 +466,57 @@ fn a_failure_in_the_middle_takes_everything_back() {
     assert_eq!(fs::read(place.base.join("a")).unwrap(), b"changed\n");
 }
 
+/// An apply that fails is no reason to take what the host has done for rung's own.
+#[test]
+fn what_the_host_had_done_before_an_apply_failed_stays_and_counts() {
+    let place = place();
+    for name in ["a", "m", "n"] {
+        place.put(name, "before\n");
+    }
+    let session = place.session();
+    for name in ["a", "m", "n", "x"] {
+        fs::write(upper(&session, name), "after\n").unwrap();
+    }
+    fs::write(upper(&session, "z"), "last\n").unwrap();
+    fs::write(place.base.join("m"), "by the host\n").unwrap();
+    let all = place.changes(&session);
+    let both = |all: &[Change]| {
+        let both: Vec<_> = all.iter().filter(|it| it.both).map(|it| it.path.clone()).collect();
+        both
+    };
+    assert_eq!(both(&all), [Path::new("m")]);
+    // What `--overwrite` asks for: all of them, and the last one fails.
+    let act = place.state.join("acts/A1");
+    let objects = act.join("objects");
+    let mut sabotage = || {
+        if act.join("act.json").exists() {
+            // The host comes to the same, and to something else.
+            if !place.base.join("x").exists() {
+                fs::write(place.base.join("x"), "after\n").unwrap();
+                fs::set_permissions(
+                    place.base.join("x"),
+                    fs::metadata(upper(&session, "x")).unwrap().permissions(),
+                )
+                .unwrap();
+                fs::write(place.base.join("n"), "by the host too\n").unwrap();
+            }
+            for entry in fs::read_dir(&objects).unwrap().map(Result::unwrap) {
+                if fs::read(entry.path()).is_ok_and(|it| it == b"last\n") {
+                    fs::remove_file(entry.path()).unwrap();
+                }
+            }
+        }
+        Ok(())
+    };
+    place.acts.apply_until(&session, &all, "A1", NOW, &mut sabotage).unwrap_err();
+    let read = |name: &str| fs::read_to_string(place.base.join(name)).unwrap();
+    assert_eq!([read("a"), read("m")], ["before\n", "by the host\n"]);
+    assert_eq!([read("n"), read("x")], ["by the host too\n", "after\n"]);
+    assert!(!place.base.join("z").exists());
+    let both = both(&place.changes(&session));
+    assert_eq!(both, [Path::new("m"), Path::new("n")]);
+}
+
 /// The host writes to a file before each of the changes of an apply: whatever becomes of the apply,
 /// that is what the file says.
 #[test]
@@ -581,7 +632,8 @@ fn what_cannot_be_reached_is_not_taken_for_done() {
     };
     let result = place.acts.apply_until(&session, &all, "A1", NOW, &mut swap);
     let Err(SessionError::HalfBack { paths, .. }) = &result else { panic!("{result:?}") };
-    assert_eq!(paths, &["d/first", "d/new", "d/second"].map(|it| place.base.join(it)));
+    // The other one was not touched.
+    assert_eq!(paths, &["d/new", "d/second"].map(|it| place.base.join(it)));
     fs::remove_file(&directory).unwrap();
     fs::rename(&aside, &directory).unwrap();
     let [recovered] = place.acts.recover().unwrap().try_into().unwrap();
