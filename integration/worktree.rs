@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Ended, PATIENCE, Place, Run, make_program, put, requires, within};
+use crate::harness::{Ended, PATIENCE, Place, Run, Started, make_program, put, requires, within};
 use crate::session::{contents, id_of, session};
 
 pub(crate) const WHO: [(&str, &str); 4] = [
@@ -414,6 +414,38 @@ fn an_index_that_ties_another_repository_to_the_tree_is_not_kept() {
     it.git(&it.linked, &["-c", "core.fsmonitor=false", "add", "trap"]);
     drop(git_in(&it.place, &it.linked, &["status"]));
     assert!(canary.exists(), "the control starts nothing");
+}
+
+/// Several agents, each in a worktree of its own, commit at once, and come to the same objects.
+#[test]
+fn commits_of_runs_that_end_together_are_all_kept() {
+    const AGENTS: usize = 4;
+    const ROUNDS: usize = 3;
+    let it = Checkouts::new();
+    let checkouts: Vec<PathBuf> = (0..AGENTS)
+        .map(|n| {
+            let checkout = it.main.with_file_name(format!("agent{n}"));
+            let branch = format!("agent{n}");
+            it.git(&it.main, &["worktree", "add", "-q", "-b", &branch, checkout.to_str().unwrap()]);
+            checkout
+        })
+        .collect();
+    for round in 0..ROUNDS {
+        let script = format!(
+            "for i in $(seq 20); do echo {round} $i > f$i; done; git add -A && git commit -qm {round}"
+        );
+        let started: Vec<Started> =
+            checkouts.iter().map(|at| it.run(at).words(&["bash", "-c", &script]).start()).collect();
+        for run in started {
+            run.end(&it.place).exited(0);
+        }
+        for checkout in &checkouts {
+            let log = it.git(checkout, &["log", "--format=%s", "-1"]);
+            assert_eq!(log.trim(), round.to_string(), "{}", checkout.display());
+            assert_eq!(it.git(checkout, &["status", "--porcelain"]), "");
+        }
+    }
+    it.git(&it.main, &["fsck", "--strict"]);
 }
 
 /// A supervisor that is killed leaves the commits of its run in the layer; whatever rung does next

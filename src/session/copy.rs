@@ -62,7 +62,11 @@ fn layer_problem(directory: &Path) -> Result<Option<String>, SessionError> {
     if let Err(errno) = xattr::set(&path, &name, b"y") {
         return Ok(Some(format!("rung's state lies where there are no user attributes ({errno})")));
     }
-    xattr::remove(&path, &name).map_err(|errno| failed("looking at", directory)(errno.into()))?;
+    match xattr::remove(&path, &name) {
+        // Somebody else has tried the same.
+        Err(nix::errno::Errno::ENODATA) => {}
+        result => result.map_err(|errno| failed("looking at", directory)(errno.into()))?,
+    }
     Ok(None)
 }
 

@@ -18,6 +18,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::state::Moment;
+use crate::sys::descriptor;
 
 /// How often a lookup is repeated that a rename elsewhere has disturbed.
 const RETRIES_MAX: u32 = 16;
@@ -301,31 +302,53 @@ pub(super) fn remove_all(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()>
     while let Some(name) = waiting.pop() {
         let Some(object) = look_in(parent, &name)? else { continue };
         if object.sort() != Sort::Directory {
-            unlinkat(parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
+            gone(unlinkat(parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir))?;
             continue;
         }
         fs::set_permissions(behind(object.held.as_fd()), Permissions::from_mode(0o700))?;
         for inner in names(object.held.as_fd())? {
             let Some(it) = look_in(object.held.as_fd(), &inner)? else { continue };
             if it.sort() != Sort::Directory {
-                unlinkat(&object.held, inner.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
+                gone(unlinkat(&object.held, inner.as_os_str(), UnlinkatFlags::NoRemoveDir))?;
                 continue;
             }
             // A directory is moved by writing to it, too.
             fs::set_permissions(behind(it.held.as_fd()), Permissions::from_mode(0o700))?;
+            let (from, inner) = (object.held.as_raw_fd(), c_string(&inner)?);
             let up = loop {
                 moved += 1;
-                let up = OsString::from(format!(".gone-{moved}"));
-                if look_in(parent, &up)?.is_none() {
-                    break up;
+                let up = OsString::from(format!(".gone-{}-{moved}", std::process::id()));
+                match descriptor::rename_new(from, &inner, parent.as_raw_fd(), &c_string(&up)?) {
+                    // The file system cannot promise it, and the name is this process's own.
+                    Err(Errno::EINVAL) if look_in(parent, &up)?.is_none() => {
+                        gone(descriptor::rename(
+                            from,
+                            &inner,
+                            parent.as_raw_fd(),
+                            &c_string(&up)?,
+                        ))?;
+                        break up;
+                    }
+                    Err(Errno::EEXIST | Errno::EINVAL) => {}
+                    result => {
+                        gone(result)?;
+                        break up;
+                    }
                 }
             };
-            nix::fcntl::renameat(&object.held, inner.as_os_str(), parent, up.as_os_str())?;
             waiting.push(up);
         }
-        unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir)?;
+        gone(unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir))?;
     }
     Ok(())
+}
+
+/// Somebody else may be at the same work.
+fn gone(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::ENOENT) => Ok(()),
+        result => result,
+    }
 }
 
 #[cfg(test)]

@@ -344,9 +344,12 @@ impl Sessions {
         started: Timestamp,
         overlay: Result<(), String>,
     ) -> Result<Manifest, SessionError> {
-        if fs::symlink_metadata(&self.directory).is_err() {
-            make_directory(&self.directory)?;
-        }
+        // Others may be making it as well.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.directory)
+            .map_err(failed("making", &self.directory))?;
         let facts = fs::symlink_metadata(base).map_err(failed("looking at", base))?;
         let (backend, reason) = copy::backend(base, &self.directory, overlay)?;
         Ok(Manifest {
